@@ -1,0 +1,110 @@
+package replication
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Change is one row change of the source: an insert (Before is nil), a delete (After is nil) or an
+// update. Rows hold all columns of Table, in its order.
+type Change struct {
+	Table         *Table
+	Before, After Row
+	// NoForeignKeyChecks and NoUniqueChecks are the flags that the source's session had.
+	NoForeignKeyChecks bool
+	NoUniqueChecks     bool
+}
+
+// Bytes is the memory that the change's rows take.
+func (c Change) Bytes() int { return len(c.Before) + len(c.After) }
+
+// A LogPos is a place in one server's binary log. It orders events of that server only.
+type LogPos struct {
+	// Server is the server's identity (server_uuid); places of different servers do not compare.
+	Server string
+	// File is the number that ends the log file's name, Offset the byte in it.
+	File, Offset uint64
+}
+
+// Before tells whether p comes before q in the log of their common server.
+func (p LogPos) Before(q LogPos) bool {
+	return p.File < q.File || p.File == q.File && p.Offset < q.Offset
+}
+
+// String is for people: server/file:offset.
+func (p LogPos) String() string { return fmt.Sprintf("%s/%d:%d", p.Server, p.File, p.Offset) }
+
+// A Transaction is what a source yields next: a committed transaction, or only the news that the
+// reader has come as far as End (GTID is zero then, and there are no changes).
+type Transaction struct {
+	GTID GTID
+	// End is the place right after the transaction in the source's log.
+	End LogPos
+	// Committed is the commit time by the source's clock; zero if the log doesn't tell.
+	Committed time.Time
+	// Changes are the row changes of the tables that the source was opened for, in log order.
+	Changes []Change
+	// DDL is set when the transaction is a schema change that names at least one of those tables.
+	DDL *DDL
+}
+
+// Bytes is the memory that the transaction's rows take, with a fixed amount for each change.
+func (t *Transaction) Bytes() int {
+	n := 256
+	for _, c := range t.Changes {
+		n += c.Bytes() + 96
+	}
+	if t.DDL != nil {
+		n += len(t.DDL.Statement)
+	}
+	return n
+}
+
+// A DDL is a schema change in the source's log.
+type DDL struct {
+	// Schema is the session's default database at the time, Statement the text as logged.
+	Schema, Statement string
+	// Tables are the names of the opened tables that the statement names.
+	Tables []string
+	// SQLMode is the session's sql_mode, by which Statement is to be read.
+	SQLMode uint64
+}
+
+// A Chunk is the content of one span of a table at one point of the log.
+type Chunk struct {
+	Table *Table
+	Span  Span
+	// Rows are in key order where Table.Ordered.
+	Rows []Row
+	// Bytes is the sum of the rows' lengths.
+	Bytes int
+}
+
+// An Entry is one unit of the log that a target executes: a source transaction or a chunk. Entries
+// take effect in the order in which they were appended; a chunk may commit later than its place, never earlier.
+type Entry struct {
+	// Changes and DDL are those of a source transaction, restricted to what the target holds; Chunk is
+	// set for a chunk. An entry with none of them only moves the position.
+	Changes []Change
+	DDL     *DDL
+	Chunk   *Chunk
+	// Position is the source's position after this entry; what the target records with it. For a chunk
+	// it is the place at which the chunk's content is exact, and is not recorded.
+	Position Position
+	// Committed is the source's commit time of the newest transaction in the entry; zero if unknown.
+	Committed time.Time
+	// Done is called once after the entry has committed, in commit order; it must not block.
+	Done func()
+}
+
+// Bytes is the memory that the entry holds.
+func (e *Entry) Bytes() int {
+	n := 512
+	for _, c := range e.Changes {
+		n += c.Bytes() + 96
+	}
+	if e.Chunk != nil {
+		n += e.Chunk.Bytes + 24*len(e.Chunk.Rows)
+	}
+	return n
+}
