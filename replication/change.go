@@ -13,6 +13,10 @@ type Change struct {
 	// NoForeignKeyChecks and NoUniqueChecks are the flags that the source's session had.
 	NoForeignKeyChecks bool
 	NoUniqueChecks     bool
+	// Loose says that the row may or may not be on the target already, since its table is not Ordered and
+	// not wholly copied: an insert or update replaces what is there, a delete may find nothing. All
+	// other changes must find exactly what they change.
+	Loose bool
 }
 
 // Bytes is the memory that the change's rows take.

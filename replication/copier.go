@@ -1,0 +1,320 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+)
+
+// nearEnd is how long the log may take to be read up to its end for chunks to be opened: after a long
+// stop the reader first catches up, so that windows stay small.
+const nearEnd = 5 * time.Second
+
+// The copier reads what is missing of every table, chunk by chunk, several chunks at once.
+type copier struct {
+	source Source
+	seq    *sequencer
+	opts   Options
+	work   *workList
+	memory *semaphore.Weighted
+
+	mu struct {
+		sync.Mutex
+		// close is until when the reader is known to be near the log's end.
+		close time.Time
+	}
+}
+
+func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
+	c := &copier{
+		source: s.source, seq: seq, opts: s.opts,
+		work:   newWorkList(),
+		memory: semaphore.NewWeighted(int64(s.opts.CopyBytes)),
+	}
+	// The list is a stack: the first table is put in last.
+	for _, t := range slices.Backward(s.tables) {
+		spans := NewSpanSet(t)
+		for _, span := range cp.Copied[t.Name] {
+			spans.Add(span)
+		}
+		for _, span := range spans.Missing() {
+			c.work.add(&job{table: t, span: span, rows: min(1000, s.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
+		}
+	}
+	return c
+}
+
+func (c *copier) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for range c.opts.Readers {
+		g.Go(func() error {
+			for {
+				j, err := c.work.take(ctx)
+				if err != nil || j == nil {
+					return err
+				}
+				if err := c.chunk(ctx, j); err != nil {
+					return fmt.Errorf("copy table %s: %w", j.table.Name, err)
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// chunk reads one chunk from the front of the job's span, in the five steps of the algorithm, and puts the rest
+// of the span back.
+func (c *copier) chunk(ctx context.Context, j *job) error {
+	if j.fresh {
+		if err := c.split(ctx, j); err != nil {
+			return err
+		}
+	}
+	held := int64(min(c.opts.ChunkBytes, c.opts.CopyBytes))
+	if err := c.memory.Acquire(ctx, held); err != nil {
+		return context.Cause(ctx)
+	}
+	release := func() { c.memory.Release(held) }
+	if err := c.catchUp(ctx); err != nil {
+		release()
+		return err
+	}
+	w, read, err := c.open(ctx, j)
+	if err != nil {
+		release()
+		return err
+	}
+	chunk, end, err := c.read(ctx, j, read)
+	if err != nil {
+		release()
+		return err
+	}
+	rest := j.after(chunk, c.opts)
+	if rest != nil {
+		c.work.add(rest)
+	}
+	asked := time.Now()
+	return c.seq.do(ctx, func(ctx context.Context) error {
+		w.span = chunk.Span
+		return c.seq.await(ctx, end, func(ctx context.Context, err error) error {
+			if err == nil {
+				c.passed(asked)
+				err = c.seq.place(ctx, w, chunk, release)
+			} else {
+				c.seq.drop(w)
+			}
+			switch {
+			case err == nil:
+				c.work.done()
+			case errors.Is(err, errWindowFull), errors.Is(err, errSpoiled), errors.Is(err, errServerChanged):
+				release()
+				c.opts.Trace.chunkRetried(ctx, ChunkInfo{Table: j.table, Span: chunk.Span}, err)
+				c.work.add(&job{table: j.table, span: chunk.Span, rows: max(1, len(chunk.Rows)/2)})
+				c.work.done()
+			default:
+				return err
+			}
+			return nil
+		})
+	})
+}
+
+// open opens the window and returns the position that the log has been read up to.
+func (c *copier) open(ctx context.Context, j *job) (*window, Position, error) {
+	type opened struct {
+		w *window
+		p Position
+	}
+	reply := make(chan opened, 1)
+	err := c.seq.do(ctx, func(context.Context) error {
+		reply <- opened{c.seq.open(j.table, j.span), c.seq.position}
+		return nil
+	})
+	if err != nil {
+		return nil, Position{}, err
+	}
+	select {
+	case o := <-reply:
+		c.opts.Trace.windowOpened(ctx, ChunkInfo{Table: j.table, Span: j.span})
+		return o.w, o.p, nil
+	case <-ctx.Done():
+		return nil, Position{}, context.Cause(ctx)
+	}
+}
+
+// read makes sure that whatever the log was read up to can be seen, reads the rows, and only then asks for
+// the log's end: all that the rows can hold is before it.
+func (c *copier) read(ctx context.Context, j *job, seen Position) (*Chunk, LogPos, error) {
+	if err := c.source.WaitVisible(ctx, seen); err != nil {
+		return nil, LogPos{}, fmt.Errorf("wait until %s is visible: %w", seen, err)
+	}
+	chunk, err := c.source.Read(ctx, j.table, j.span, Limit{Rows: j.rows, Bytes: c.opts.ChunkBytes})
+	if err != nil {
+		return nil, LogPos{}, err
+	}
+	c.opts.Trace.chunkRead(ctx, ChunkInfo{Table: j.table, Span: chunk.Span, Rows: len(chunk.Rows), Bytes: chunk.Bytes})
+	end, _, err := c.source.End(ctx)
+	return chunk, end, err
+}
+
+// split cuts a table that has not been begun into parts that are read in parallel; j becomes the first part.
+func (c *copier) split(ctx context.Context, j *job) error {
+	j.fresh = false
+	if !j.table.Ordered || c.opts.Readers < 2 {
+		return nil
+	}
+	keys, err := c.source.Split(ctx, j.table, c.opts.Readers)
+	if err != nil {
+		return err
+	}
+	for i, k := range keys {
+		part := &job{table: j.table, span: Span{Lo: k}, rows: j.rows}
+		if i+1 < len(keys) {
+			part.span.Hi = keys[i+1]
+		} else {
+			part.span.Hi = j.span.Hi
+		}
+		c.work.add(part)
+	}
+	if len(keys) > 0 {
+		j.span.Hi = keys[0]
+	}
+	return nil
+}
+
+// catchUp blocks until the log is read about as fast as it is written.
+func (c *copier) catchUp(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		near := time.Now().Before(c.mu.close)
+		c.mu.Unlock()
+		if near {
+			return nil
+		}
+		asked := time.Now()
+		end, _, err := c.source.End(ctx)
+		if err != nil {
+			return err
+		}
+		reached := make(chan error, 1)
+		err = c.seq.do(ctx, func(ctx context.Context) error {
+			return c.seq.await(ctx, end, func(_ context.Context, err error) error {
+				reached <- err
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case err = <-reached:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return &TransientError{Err: err}
+		}
+		c.passed(asked)
+	}
+}
+
+// passed takes note that the log was read up to the end it had at asked.
+func (c *copier) passed(asked time.Time) {
+	if time.Since(asked) < nearEnd {
+		c.mu.Lock()
+		c.mu.close = time.Now().Add(nearEnd)
+		c.mu.Unlock()
+	}
+}
+
+// A job is a span of a table that has not been read.
+type job struct {
+	table *Table
+	span  Span
+	// rows is how many rows the next chunk may have.
+	rows  int
+	fresh bool
+}
+
+// after is the job that remains when a chunk has been read; nil if nothing does.
+func (j *job) after(c *Chunk, o Options) *job {
+	if string(c.Span.Hi) == string(j.span.Hi) && (c.Span.Hi == nil) == (j.span.Hi == nil) {
+		return nil
+	}
+	rest := &job{table: j.table, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}
+	if n := len(c.Rows); n > 0 && c.Bytes > 0 {
+		// Grow or shrink towards the wanted bytes, at most by four at once.
+		want := int(int64(o.ChunkBytes) * int64(n) / int64(c.Bytes))
+		rest.rows = max(1, min(want, 4*max(n, j.rows), o.ChunkRows))
+	}
+	return rest
+}
+
+// workList holds the jobs; it is empty for good when no job is in it and none is under way.
+type workList struct {
+	mu struct {
+		sync.Mutex
+		jobs []*job
+		// open counts jobs in the list and under way.
+		open int
+		wake chan struct{}
+	}
+}
+
+func newWorkList() *workList {
+	l := &workList{}
+	l.mu.wake = make(chan struct{})
+	return l
+}
+
+// add puts a job in front: tables are copied one after another, as far as there are enough readers.
+func (l *workList) add(j *job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.jobs = append(l.mu.jobs, j)
+	l.mu.open++
+	l.signal()
+}
+
+// done says that a job that was taken needs no more care.
+func (l *workList) done() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.open--; l.mu.open == 0 {
+		l.signal()
+	}
+}
+
+func (l *workList) signal() {
+	close(l.mu.wake)
+	l.mu.wake = make(chan struct{})
+}
+
+// take waits for a job; nil means that there will be none.
+func (l *workList) take(ctx context.Context) (*job, error) {
+	for {
+		l.mu.Lock()
+		if n := len(l.mu.jobs); n > 0 {
+			j := l.mu.jobs[n-1]
+			l.mu.jobs = l.mu.jobs[:n-1]
+			l.mu.Unlock()
+			return j, nil
+		}
+		over, wake := l.mu.open == 0, l.mu.wake
+		l.mu.Unlock()
+		if over {
+			return nil, nil //nolint:nilnil // no job and no error: the work is done
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}

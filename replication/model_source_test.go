@@ -1,0 +1,117 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// modelSource is a Source over the world. Its fields are the mutations of which the model must notice each.
+type modelSource struct {
+	*world
+	// skipWait leaves WaitVisible out; earlyEnd takes the log's end of the time before the read.
+	skipWait, earlyEnd bool
+}
+
+var errModelLink = &replication.TransientError{Err: errors.New("the link broke")}
+
+func (s *modelSource) End(ctx context.Context) (replication.LogPos, replication.Position, error) {
+	if err := s.pause(ctx, time.Millisecond); err != nil {
+		return replication.LogPos{}, replication.Position{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var p replication.Position
+	for i, t := range s.mu.log {
+		if t.executed {
+			p = p.Add(gtid(i))
+		}
+	}
+	end := len(s.mu.log)
+	if s.earlyEnd {
+		end = 0
+	}
+	return replication.LogPos{Server: s.mu.server, Offset: uint64(end)}, p, nil
+}
+
+func (s *modelSource) Transactions(ctx context.Context, from replication.Position) iter.Seq2[*replication.Transaction, error] {
+	return func(yield func(*replication.Transaction, error) bool) {
+		for i := 0; ; {
+			if err := s.pause(ctx, 3*time.Millisecond); err != nil {
+				yield(nil, err)
+				return
+			}
+			if s.dice(300) == 0 {
+				yield(nil, errModelLink)
+				return
+			}
+			s.mu.Lock()
+			t := &replication.Transaction{End: replication.LogPos{Server: s.mu.server, Offset: uint64(i)}}
+			if i < len(s.mu.log) {
+				t.GTID, t.Changes, t.Committed = gtid(i), s.mu.log[i].changes, time.Now()
+				t.End.Offset++
+				i++
+			}
+			s.mu.Unlock()
+			if from.Contains(t.GTID) {
+				continue
+			}
+			if !yield(t, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *modelSource) WaitVisible(ctx context.Context, p replication.Position) error {
+	for !s.skipWait {
+		s.mu.Lock()
+		all := true
+		for i, t := range s.mu.log {
+			all = all && (t.executed || !p.Contains(gtid(i)))
+		}
+		s.mu.Unlock()
+		if all {
+			return nil
+		}
+		if err := s.pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *modelSource) Read(ctx context.Context, t *replication.Table, span replication.Span, _ replication.Limit) (*replication.Chunk, error) {
+	if err := s.pause(ctx, 3*time.Millisecond); err != nil {
+		return nil, err
+	}
+	limit := 1 + s.dice(4)
+	chunk := &replication.Chunk{Table: t, Span: span}
+	for _, r := range s.snapshot(t) {
+		k, err := t.Key(r)
+		if err != nil {
+			return nil, err
+		}
+		if span.Lo != nil && identity(t, r) <= identity(t, span.Lo) || span.Hi != nil && identity(t, r) > identity(t, span.Hi) {
+			continue
+		}
+		if len(chunk.Rows) == limit {
+			break
+		}
+		chunk.Rows, chunk.Bytes = append(chunk.Rows, r), chunk.Bytes+len(r)
+		if len(chunk.Rows) == limit {
+			chunk.Span.Hi = k
+		}
+	}
+	return chunk, s.pause(ctx, 3*time.Millisecond)
+}
+
+func (s *modelSource) Split(_ context.Context, t *replication.Table, _ int) ([]replication.Key, error) {
+	if t != numbers || s.dice(2) == 0 {
+		return nil, nil
+	}
+	return []replication.Key{replication.PackRow([]byte("3")), replication.PackRow([]byte("7"))}, nil
+}

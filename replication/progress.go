@@ -1,0 +1,124 @@
+package replication
+
+import (
+	"sync"
+	"time"
+)
+
+// progress is what a running stream tells about itself; every goroutine of the stream adds to it.
+type progress struct {
+	mu struct {
+		sync.Mutex
+		read, sent, done Position
+		committed        time.Time
+		heard            time.Time
+		tables           map[*Table]*tableState
+		unfinished       int
+	}
+	// copied tables go to finish, each once.
+	finish chan *Table
+	// finished is closed when no table is left to copy or to finish.
+	finished chan struct{}
+}
+
+type tableState struct {
+	rows, bytes int64
+	// pending chunks are in the log and not committed; whole is set when no chunk is missing in the log.
+	pending int
+	whole   bool
+	done    bool
+}
+
+func newProgress(tables []*Table, cp *Checkpoint) *progress {
+	p := &progress{finish: make(chan *Table, len(tables)), finished: make(chan struct{})}
+	p.mu.tables = make(map[*Table]*tableState)
+	p.mu.read, p.mu.sent, p.mu.done = cp.Position, cp.Position, cp.Position
+	for _, t := range tables {
+		spans := NewSpanSet(t)
+		for _, s := range cp.Copied[t.Name] {
+			spans.Add(s)
+		}
+		st := &tableState{rows: cp.Rows[t.Name], bytes: cp.Bytes[t.Name], whole: spans.Whole(), done: cp.Finished[t.Name] && spans.Whole()}
+		p.mu.tables[t] = st
+		if !st.done {
+			p.mu.unfinished++
+		}
+		if st.whole && !st.done {
+			p.finish <- t
+		}
+	}
+	if p.mu.unfinished == 0 {
+		close(p.finished)
+	}
+	return p
+}
+
+func (p *progress) heard(read Position, committed time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.read, p.mu.heard = read, time.Now()
+}
+
+func (p *progress) appended(sent Position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.sent = sent
+}
+
+func (p *progress) applied(done Position, committed time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.done = done
+	if !committed.IsZero() {
+		p.mu.committed = committed
+	}
+}
+
+func (p *progress) placed(t *Table, whole bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.mu.tables[t]
+	st.pending++
+	st.whole = whole
+}
+
+func (p *progress) copied(i ChunkInfo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st := p.mu.tables[i.Table]
+	st.rows += int64(i.Rows)
+	st.bytes += int64(i.Bytes)
+	st.pending--
+	if st.whole && st.pending == 0 {
+		p.finish <- i.Table
+	}
+}
+
+func (p *progress) tableFinished(t *Table) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.tables[t].done = true
+	if p.mu.unfinished--; p.mu.unfinished == 0 {
+		close(p.finished)
+	}
+}
+
+func (p *progress) snapshot() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := Progress{
+		Copying: p.mu.unfinished > 0, Position: p.mu.done, Committed: p.mu.committed, Read: p.mu.heard,
+		Tables: make(map[string]TableProgress, len(p.mu.tables)),
+	}
+	for t, st := range p.mu.tables {
+		out.Tables[t.Name] = TableProgress{Rows: st.rows, Bytes: st.bytes, Done: st.done}
+	}
+	switch {
+	case p.mu.heard.IsZero():
+	case p.mu.done.Equal(p.mu.sent):
+		out.Lag = time.Since(p.mu.heard)
+	case !p.mu.committed.IsZero():
+		out.Lag = max(0, time.Since(p.mu.committed))
+	}
+	return out
+}

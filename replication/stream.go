@@ -1,0 +1,188 @@
+package replication
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+var errReplan = errors.New("a schema change was applied: the stream starts again")
+
+// OnDDL says what happens when the source's log holds a schema change of a table of the stream.
+type OnDDL int
+
+const (
+	// OnDDLIgnore goes on without it; rows that no longer fit stop the stream with a SchemaChangedError.
+	OnDDLIgnore OnDDL = iota
+	// OnDDLStop ends the stream right after it with a StoppedAtDDLError.
+	OnDDLStop
+	// OnDDLExec executes it on the target at its place in the log.
+	OnDDLExec
+	// OnDDLExecIgnore is OnDDLExec, but an error of the statement does not stop the stream.
+	OnDDLExecIgnore
+)
+
+// Options of a stream. The zero value is right for most.
+type Options struct {
+	// Readers is how many chunks are read at once; default 4.
+	Readers int
+	// ChunkBytes is the wanted size of a chunk; default 1 MiB. ChunkRows bounds its rows; default 20,000.
+	ChunkBytes, ChunkRows int
+	// CopyBytes bounds the memory of all chunks between their read and their commit; default 32 MiB.
+	CopyBytes int
+	// WindowBytes bounds the memory of one chunk's window; a chunk that needs more is read again in smaller
+	// pieces. Default 16 MiB.
+	WindowBytes int
+	// StopAfterCopy ends the stream with ErrCopied when everything is copied.
+	StopAfterCopy bool
+	// OnDDL says what to do about schema changes; default OnDDLIgnore.
+	OnDDL OnDDL
+	// ReportInterval is how often progress is saved on the target; default 1 s.
+	ReportInterval time.Duration
+	// Logger receives one line per state change; nil discards.
+	Logger *slog.Logger
+	// Trace holds hooks.
+	Trace Trace
+}
+
+func (o Options) withDefaults() Options {
+	o.Readers = cmp.Or(o.Readers, 4)
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, 1<<20)
+	o.ChunkRows = cmp.Or(o.ChunkRows, 20_000)
+	o.CopyBytes = max(cmp.Or(o.CopyBytes, 32<<20), o.ChunkBytes)
+	o.WindowBytes = cmp.Or(o.WindowBytes, 16<<20)
+	o.ReportInterval = cmp.Or(o.ReportInterval, time.Second)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	return o
+}
+
+// A Stream copies tables from a source to a target and keeps them in step. Make it with NewStream.
+type Stream struct {
+	source  Source
+	target  Target
+	tables  []*Table
+	opts    Options
+	current atomic.Pointer[progress]
+}
+
+// NewStream makes a stream of the tables; it does no I/O.
+func NewStream(src Source, dst Target, tables []*Table, opts Options) *Stream {
+	return &Stream{source: src, target: dst, tables: tables, opts: opts.withDefaults()}
+}
+
+// Progress tells how far the stream is; it may be called at any time. It is zero before Run has loaded the checkpoint.
+func (s *Stream) Progress() Progress {
+	p := s.current.Load()
+	if p == nil {
+		return Progress{Copying: true}
+	}
+	return p.snapshot()
+}
+
+// Run copies and streams until the context ends or an error does, going on from what the target holds. It
+// returns the context's cause, ErrCopied (with StopAfterCopy), a *StoppedAtDDLError (with OnDDLStop), or the
+// error that stopped it. After an error for which Transient holds, Run may be called again: a
+// restart is a start.
+func (s *Stream) Run(ctx context.Context) error {
+	cp, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+	p := newProgress(s.tables, cp)
+	s.current.Store(p)
+	g, ctx := errgroup.WithContext(ctx)
+	seq := newSequencer(s.target, s.tables, cp, p, s.opts)
+	transactions := make(chan *Transaction)
+	g.Go(func() error { return s.target.Run(ctx) })
+	g.Go(func() error { return s.read(ctx, cp.Position, transactions) })
+	g.Go(func() error { return seq.run(ctx, transactions) })
+	g.Go(func() error { return newCopier(s, seq, cp).run(ctx) })
+	g.Go(func() error { return s.finish(ctx, seq, p) })
+	g.Go(func() error { return s.report(ctx, seq, p) })
+	return g.Wait()
+}
+
+// load reads the target's checkpoint; a stream that has never run begins at the source's position of now.
+func (s *Stream) load(ctx context.Context) (*Checkpoint, error) {
+	cp, err := s.target.Load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the checkpoint: %w", err)
+	}
+	if !cp.Position.IsZero() {
+		return cp, nil
+	}
+	_, now, err := s.source.End(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the source's position: %w", err)
+	}
+	if err := s.target.Start(ctx, now); err != nil {
+		return nil, fmt.Errorf("record the start: %w", err)
+	}
+	cp.Position = now
+	return cp, nil
+}
+
+// read hands the source's transactions to the sequencer.
+func (s *Stream) read(ctx context.Context, from Position, out chan<- *Transaction) error {
+	for t, err := range s.source.Transactions(ctx, from) {
+		if err != nil {
+			return fmt.Errorf("read the source's log: %w", err)
+		}
+		select {
+		case out <- t:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return errors.New("the source's log ended")
+}
+
+// finish completes tables whose rows are copied, and ends the stream after the last one if that is wanted.
+func (s *Stream) finish(ctx context.Context, seq *sequencer, p *progress) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case t := <-p.finish:
+			if err := s.target.FinishTable(ctx, t); err != nil {
+				return fmt.Errorf("finish table %s: %w", t.Name, err)
+			}
+			s.opts.Logger.Info("table copied", "table", t.Name)
+			p.tableFinished(t)
+			s.opts.Trace.tableFinished(t)
+		case <-p.finished:
+			if !s.opts.StopAfterCopy {
+				return nil
+			}
+			return seq.do(ctx, func(ctx context.Context) error { return seq.settle(ctx, nil, ErrCopied) })
+		}
+	}
+}
+
+// report saves progress and puts idle positions into the log, once in an interval.
+func (s *Stream) report(ctx context.Context, seq *sequencer, p *progress) error {
+	tick := time.NewTicker(s.opts.ReportInterval)
+	defer tick.Stop()
+	for {
+		if err := s.target.Report(ctx, p.snapshot()); err != nil {
+			return fmt.Errorf("save progress: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		if err := seq.do(ctx, seq.flush); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package target
+
+import (
+	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// state is where a task stands.
+type state uint8
+
+const (
+	waiting    state = iota // not begun, or rolled back
+	running                 // its statements are being executed
+	executed                // only its commit is missing, which waits for its turn
+	displaced               // executed, and told to roll back for an earlier task
+	committing              // its turn has come
+)
+
+// A task is an entry in the scheduler.
+type task struct {
+	entry *replication.Entry
+	bytes int
+	state state
+	// hashes is the write set.
+	hashes []uint64
+	// blockers is how many earlier tasks must have committed before this one begins; blocked are those waiting for this one.
+	blockers int
+	blocked  []*task
+	// conflicted is when the task first met another's locks.
+	conflicted time.Time
+	prev, next *task
+}
+
+func newTask(e *replication.Entry) (*task, error) {
+	t := &task{entry: e, bytes: e.Bytes()}
+	var err error
+	for i := range e.Changes {
+		c := &e.Changes[i]
+		for _, r := range []replication.Row{c.Before, c.After} {
+			if r == nil {
+				continue
+			}
+			if t.hashes, err = c.Table.AppendConflicts(t.hashes, r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if c := e.Chunk; c != nil && !spanSays(c.Table) {
+		for _, r := range c.Rows {
+			if t.hashes, err = c.Table.AppendConflicts(t.hashes, r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// spanSays tells whether a chunk's span alone says what it can conflict with.
+func spanSays(t *replication.Table) bool {
+	return t.Ordered && t.Primary.Exact && len(t.Unique) == 0
+}
+
+// graph is the unfinished part of the log, in order, with who waits for whom. It does no I/O.
+type graph struct {
+	first, last *task
+	// touched is the last unfinished task that touches a hash.
+	touched map[uint64]*task
+	// chunks are the unfinished chunks, by table name.
+	chunks map[string][]*task
+	// barrier is the last unfinished DDL.
+	barrier *task
+}
+
+func newGraph() graph {
+	return graph{touched: make(map[uint64]*task), chunks: make(map[string][]*task)}
+}
+
+// add puts a task at the end of the log.
+func (g *graph) add(t *task) {
+	seen := make(map[*task]bool)
+	after := func(o *task) {
+		if o != nil && o != t && !seen[o] {
+			seen[o] = true
+			t.blockers++
+			o.blocked = append(o.blocked, t)
+		}
+	}
+	after(g.barrier)
+	if t.entry.DDL != nil {
+		for o := g.first; o != nil; o = o.next {
+			after(o)
+		}
+		g.barrier = t
+	}
+	for i := range t.entry.Changes {
+		g.insideChunks(&t.entry.Changes[i], after)
+	}
+	for _, h := range t.hashes {
+		after(g.touched[h])
+		g.touched[h] = t
+	}
+	if c := t.entry.Chunk; c != nil {
+		g.chunks[c.Table.Name] = append(g.chunks[c.Table.Name], t)
+	}
+	if t.prev = g.last; t.prev != nil {
+		t.prev.next = t
+	} else {
+		g.first = t
+	}
+	g.last = t
+}
+
+// insideChunks calls after for the unfinished chunks whose range a change touches.
+func (g *graph) insideChunks(c *replication.Change, after func(*task)) {
+	if !c.Table.Ordered {
+		// The table's one hash says it, but for a chunk without rows, which touches nothing.
+		return
+	}
+	for _, o := range g.chunks[c.Table.Name] {
+		for _, r := range []replication.Row{c.Before, c.After} {
+			if r == nil {
+				continue
+			}
+			// newTask has read the same row without error.
+			if k, err := c.Table.Key(r); err == nil && c.Table.In(o.entry.Chunk.Span, k) {
+				after(o)
+			}
+		}
+	}
+}
+
+// remove takes a committed task out and frees those that waited for it.
+func (g *graph) remove(t *task) {
+	for _, h := range t.hashes {
+		if g.touched[h] == t {
+			delete(g.touched, h)
+		}
+	}
+	if c := t.entry.Chunk; c != nil {
+		list := g.chunks[c.Table.Name]
+		for i := range list {
+			if list[i] == t {
+				g.chunks[c.Table.Name] = append(list[:i], list[i+1:]...)
+				break
+			}
+		}
+	}
+	if g.barrier == t {
+		g.barrier = nil
+	}
+	for _, o := range t.blocked {
+		o.blockers--
+	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		g.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		g.last = t.prev
+	}
+}
+
+// ready returns the earliest task of a kind that may begin; nil if none may.
+func (g *graph) ready(mine func(*task) bool) *task {
+	for t := g.first; t != nil; t = t.next {
+		if t.state == waiting && t.blockers == 0 && mine(t) {
+			return t
+		}
+	}
+	return nil
+}
+
+// turn tells whether a task may commit: every transaction before it has committed.
+func (g *graph) turn(t *task) bool {
+	for o := g.first; o != t; o = o.next {
+		if o.entry.Chunk == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// displace tells every later task that has executed to roll back and to begin again after t.
+func (g *graph) displace(t *task) {
+	for o := t.next; o != nil; o = o.next {
+		if o.state == executed {
+			o.state = displaced
+			o.blockers++
+			t.blocked = append(t.blocked, o)
+		}
+	}
+}
