@@ -12,8 +12,16 @@ import (
 	"strings"
 )
 
+// layout changes whenever an initialised data folder of a new kind must replace those in
+// the caches.
+const layout = "2"
+
+// rootFromAnywhere lets root in by TCP without name resolution; only servers that listen
+// on the loopback interface are started from these folders.
+const rootFromAnywhere = "CREATE USER 'root'@'%';\nGRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;\n"
+
 // DataDir returns a folder with an initialised, empty data folder of that server:
-// root without a password, nothing else. It is made once per server version and
+// root without a password, from any address, and nothing else. It is made once per server version and
 // kept in the cache; copy it, don't run a server in it.
 func DataDir(ctx context.Context, b *Binary) (string, error) {
 	if b.Kind == Etcd {
@@ -24,7 +32,7 @@ func DataDir(ctx context.Context, b *Binary) (string, error) {
 		return "", err
 	}
 	parent := filepath.Join(cache, "datadirs")
-	dir := filepath.Join(parent, strings.Join([]string{string(b.Kind), b.Version, runtime.GOARCH}, "-"))
+	dir := filepath.Join(parent, strings.Join([]string{string(b.Kind), b.Version, runtime.GOARCH, layout}, "-"))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -68,10 +76,15 @@ func UserArgs() []string {
 }
 
 func initMySQL(ctx context.Context, b *Binary, data string) error {
+	initFile := data + ".sql"
+	if err := os.WriteFile(initFile, []byte(rootFromAnywhere), 0o600); err != nil {
+		return fmt.Errorf("initial accounts: %w", err)
+	}
 	args := []string{"--no-defaults"}
 	args = append(args, b.PathArgs()...)
 	args = append(args, UserArgs()...)
-	args = append(args, "--initialize-insecure", "--datadir="+data, "--innodb-redo-log-capacity=8388608", "--skip-log-bin")
+	args = append(args, "--initialize-insecure", "--datadir="+data, "--init-file="+initFile,
+		"--innodb-redo-log-capacity=8388608", "--skip-log-bin")
 	argv := b.Command(args...)
 	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
@@ -104,6 +117,7 @@ func initMariaDB(ctx context.Context, b *Binary, data string) error {
 		sql.Write(text)
 		sql.WriteByte('\n')
 	}
+	sql.WriteString("flush privileges;\n" + rootFromAnywhere)
 	if err := os.MkdirAll(filepath.Join(data, "mysql"), 0o700); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}

@@ -11,27 +11,36 @@ import (
 	"time"
 )
 
-// lockFile takes an exclusive lock on path, creating the file, and waits for it as
-// long as ctx lives. The lock ends with the returned func, or with the process.
-func lockFile(ctx context.Context, path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+// TryLock takes an exclusive lock on path, creating the file. It returns false when
+// somebody else has it. The lock ends with unlock, or with the process.
+func TryLock(path string) (unlock func(), ok bool, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
+		return nil, false, fmt.Errorf("lock: %w", err)
 	}
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case err == nil:
+		return func() { f.Close() }, true, nil //nolint:errcheck // closing drops the lock; nothing was written
+	case errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR):
+		f.Close() //nolint:errcheck // nothing was written
+		return nil, false, nil
+	default:
+		f.Close() //nolint:errcheck // the lock's error is the one to report
+		return nil, false, fmt.Errorf("lock %s: %w", path, err)
+	}
+}
+
+// lockFile takes the lock that [TryLock] takes and waits for it as long as ctx lives.
+func lockFile(ctx context.Context, path string) (func(), error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil //nolint:errcheck // closing drops the lock; nothing was written
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			f.Close() //nolint:errcheck // the lock's error is the one to report
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		unlock, ok, err := TryLock(path)
+		if ok || err != nil {
+			return unlock, err
 		}
 		select {
 		case <-ctx.Done():
-			f.Close() //nolint:errcheck // see above
 			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
 		case <-tick.C:
 		}
