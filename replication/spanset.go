@@ -20,9 +20,10 @@ type SpanSet struct {
 	spans []Span
 }
 
-// NewSpanSet returns the set of what a table's committed spans cover. Of a table that is not Ordered,
-// spans that do not follow one another from the table's start are left out.
-func NewSpanSet(t *Table, committed []Span) *SpanSet {
+// NewSpanSet returns the set of what a table's committed spans cover, when a stream starts. Of a table
+// that is not Ordered, spans that do not follow one another from the table's start are left out: give all
+// committed spans here, not to Add, so that a chunk that is read again with other bounds finds its place.
+func NewSpanSet(t *Table, committed ...Span) *SpanSet {
 	s := &SpanSet{t: t}
 	for _, sp := range committed {
 		s.Add(sp)
