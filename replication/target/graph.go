@@ -29,7 +29,43 @@ type task struct {
 	blocked  []*task
 	// conflicted is when the task first met another's locks.
 	conflicted time.Time
+	seq        uint64
 	prev, next *task
+}
+
+// A lane is the unfinished tasks of one kind, in log order.
+type lane struct{ first, last *task }
+
+func (l *lane) add(t *task) {
+	if t.prev = l.last; t.prev != nil {
+		t.prev.next = t
+	} else {
+		l.first = t
+	}
+	l.last = t
+}
+
+func (l *lane) remove(t *task) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.last = t.prev
+	}
+}
+
+// ready is the earliest task that may begin; nil if none may.
+func (l *lane) ready() *task {
+	for t := l.first; t != nil; t = t.next {
+		if t.state == waiting && t.blockers == 0 {
+			return t
+		}
+	}
+	return nil
 }
 
 func newTask(e *replication.Entry) (*task, error) {
@@ -63,7 +99,9 @@ func spanSays(t *replication.Table) bool {
 
 // graph is the unfinished part of the log, in order, with who waits for whom. It does no I/O.
 type graph struct {
-	first, last *task
+	// sources are the source's transactions, loads the chunks; seq counts both.
+	sources, loads lane
+	seq            uint64
 	// touched is the last unfinished task that touches a hash.
 	touched map[uint64]*task
 	// chunks are the unfinished chunks, by table name.
@@ -78,6 +116,8 @@ func newGraph() graph {
 
 // add puts a task at the end of the log.
 func (g *graph) add(t *task) {
+	g.seq++
+	t.seq = g.seq
 	seen := make(map[*task]bool)
 	after := func(o *task) {
 		if o != nil && o != t && !seen[o] {
@@ -88,8 +128,10 @@ func (g *graph) add(t *task) {
 	}
 	after(g.barrier)
 	if t.entry.DDL != nil {
-		for o := g.first; o != nil; o = o.next {
-			after(o)
+		for _, l := range []lane{g.sources, g.loads} {
+			for o := l.first; o != nil; o = o.next {
+				after(o)
+			}
 		}
 		g.barrier = t
 	}
@@ -103,12 +145,14 @@ func (g *graph) add(t *task) {
 	if c := t.entry.Chunk; c != nil {
 		g.chunks[c.Table.Name] = append(g.chunks[c.Table.Name], t)
 	}
-	if t.prev = g.last; t.prev != nil {
-		t.prev.next = t
-	} else {
-		g.first = t
+	g.lane(t).add(t)
+}
+
+func (g *graph) lane(t *task) *lane {
+	if t.entry.Chunk != nil {
+		return &g.loads
 	}
-	g.last = t
+	return &g.sources
 }
 
 // insideChunks calls after for the unfinished chunks whose range a change touches.
@@ -152,45 +196,23 @@ func (g *graph) remove(t *task) {
 	for _, o := range t.blocked {
 		o.blockers--
 	}
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		g.first = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		g.last = t.prev
-	}
+	g.lane(t).remove(t)
 }
 
-// ready returns the earliest task of a kind that may begin; nil if none may.
-func (g *graph) ready(mine func(*task) bool) *task {
-	for t := g.first; t != nil; t = t.next {
-		if t.state == waiting && t.blockers == 0 && mine(t) {
-			return t
-		}
-	}
-	return nil
-}
-
-// turn tells whether a task may commit: every transaction before it has committed.
+// turn tells whether a task may commit: every source transaction before it has committed.
 func (g *graph) turn(t *task) bool {
-	for o := g.first; o != t; o = o.next {
-		if o.entry.Chunk == nil {
-			return false
-		}
-	}
-	return true
+	return g.sources.first == nil || g.sources.first.seq >= t.seq
 }
 
 // displace tells every later task that has executed to roll back and to begin again after t.
 func (g *graph) displace(t *task) {
-	for o := t.next; o != nil; o = o.next {
-		if o.state == executed {
-			o.state = displaced
-			o.blockers++
-			t.blocked = append(t.blocked, o)
+	for _, l := range []lane{g.sources, g.loads} {
+		for o := l.first; o != nil; o = o.next {
+			if o.seq > t.seq && o.state == executed {
+				o.state = displaced
+				o.blockers++
+				t.blocked = append(t.blocked, o)
+			}
 		}
 	}
 }

@@ -99,10 +99,10 @@ func (s *Scheduler) Append(ctx context.Context, e *replication.Entry) error {
 func (s *Scheduler) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.opts.Workers {
-		g.Go(func() error { return s.work(ctx, func(t *task) bool { return t.entry.Chunk == nil }) })
+		g.Go(func() error { return s.work(ctx, &s.mu.graph.sources) })
 	}
 	for range s.opts.Loaders {
-		g.Go(func() error { return s.work(ctx, func(t *task) bool { return t.entry.Chunk != nil }) })
+		g.Go(func() error { return s.work(ctx, &s.mu.graph.loads) })
 	}
 	return g.Wait()
 }
@@ -130,12 +130,12 @@ func (s *Scheduler) signal() {
 	s.mu.changed = make(chan struct{})
 }
 
-// work executes tasks that are mine, one after another.
-func (s *Scheduler) work(ctx context.Context, mine func(*task) bool) error {
+// work executes the tasks of a lane, one after another.
+func (s *Scheduler) work(ctx context.Context, l *lane) error {
 	for {
 		var t *task
 		err := s.when(ctx, func() bool {
-			if t = s.mu.graph.ready(mine); t == nil {
+			if t = l.ready(); t == nil {
 				return false
 			}
 			t.state = running
