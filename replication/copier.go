@@ -39,11 +39,7 @@ func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
 	}
 	// The list is a stack: the first table is put in last.
 	for _, t := range slices.Backward(s.tables) {
-		spans := NewSpanSet(t)
-		for _, span := range cp.Copied[t.Name] {
-			spans.Add(span)
-		}
-		for _, span := range spans.Missing() {
+		for _, span := range NewSpanSet(t, cp.Copied[t.Name]...).Missing() {
 			c.work.add(&job{table: t, span: span, rows: min(1000, s.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
 		}
 	}

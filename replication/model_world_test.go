@@ -148,13 +148,19 @@ func (w *world) pause(ctx context.Context, most time.Duration) error {
 	}
 }
 
-func gtid(i int) replication.GTID {
-	g, err := replication.ParseGTID("00000000-0000-0000-0000-000000000001:" + strconv.Itoa(i+1))
-	if err != nil {
-		panic(err)
+// gtids are the GTIDs of the log's transactions.
+var gtids = func() (out [1000]replication.GTID) {
+	for i := range out {
+		g, err := replication.ParseGTID("00000000-0000-0000-0000-000000000001:" + strconv.Itoa(i+1))
+		if err != nil {
+			panic(err)
+		}
+		out[i] = g
 	}
-	return g
-}
+	return out
+}()
+
+func gtid(i int) replication.GTID { return gtids[i] }
 
 // transactionsOf is the number of transactions that a position covers; the model's log has no other GTIDs.
 func transactionsOf(p replication.Position) int {

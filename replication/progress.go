@@ -34,10 +34,7 @@ func newProgress(tables []*Table, cp *Checkpoint) *progress {
 	p.mu.tables = make(map[*Table]*tableState)
 	p.mu.read, p.mu.sent, p.mu.done = cp.Position, cp.Position, cp.Position
 	for _, t := range tables {
-		spans := NewSpanSet(t)
-		for _, s := range cp.Copied[t.Name] {
-			spans.Add(s)
-		}
+		spans := NewSpanSet(t, cp.Copied[t.Name]...)
 		st := &tableState{rows: cp.Rows[t.Name], bytes: cp.Bytes[t.Name], whole: spans.Whole(), done: cp.Finished[t.Name] && spans.Whole()}
 		p.mu.tables[t] = st
 		if !st.done {

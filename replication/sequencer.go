@@ -45,10 +45,7 @@ func newSequencer(dst Target, tables []*Table, cp *Checkpoint, p *progress, opts
 		tables:   make(map[*Table]*sequence), names: make(map[string]*sequence),
 	}
 	for _, t := range tables {
-		q := &sequence{table: t, inLog: NewSpanSet(t)}
-		for _, span := range cp.Copied[t.Name] {
-			q.inLog.Add(span)
-		}
+		q := &sequence{table: t, inLog: NewSpanSet(t, cp.Copied[t.Name]...)}
 		s.tables[t], s.names[t.Name] = q, q
 	}
 	return s

@@ -21,17 +21,40 @@ type SpanSet struct {
 }
 
 // NewSpanSet returns the set of what a table's committed spans cover, when a stream starts. Of a table
-// that is not Ordered, spans that do not follow one another from the table's start are left out: give all
-// committed spans here, not to Add, so that a chunk that is read again with other bounds finds its place.
+// that is not Ordered only what follows from the table's start counts: give all committed spans here, not to Add.
 func NewSpanSet(t *Table, committed ...Span) *SpanSet {
 	s := &SpanSet{t: t}
-	for _, sp := range committed {
+	if t.Ordered {
+		for _, sp := range committed {
+			s.Add(sp)
+		}
+	} else if sp, ok := chain(committed); ok {
 		s.Add(sp)
 	}
-	if !t.Ordered {
-		s.spans = slices.DeleteFunc(s.spans, func(sp Span) bool { return len(sp.Lo) > 0 })
-	}
 	return s
+}
+
+// chain follows spans from the table's start, each from where another ends, as far as they lead. Spans of several
+// runs may lead different ways; every way covers what it passes.
+func chain(spans []Span) (Span, bool) {
+	from := make(map[string][]Span)
+	for _, sp := range spans {
+		from[string(sp.Lo)] = append(from[string(sp.Lo)], sp)
+	}
+	var end Key
+	seen := map[string]bool{"": true}
+	for ways := from[""]; len(ways) > 0; ways = ways[1:] {
+		sp := ways[0]
+		if len(sp.Hi) == 0 {
+			return Span{}, true
+		}
+		end = sp.Hi
+		if !seen[string(end)] {
+			seen[string(end)] = true
+			ways = append(ways, from[string(end)]...)
+		}
+	}
+	return Span{Hi: end}, end != nil
 }
 
 // Add adds a span; one that is empty (Lo is not before Hi) changes nothing. In a table that is

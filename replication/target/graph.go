@@ -34,7 +34,11 @@ type task struct {
 }
 
 // A lane is the unfinished tasks of one kind, in log order.
-type lane struct{ first, last *task }
+type lane struct {
+	first, last *task
+	// idle is how many of the lane's workers have nothing to do.
+	idle int
+}
 
 func (l *lane) add(t *task) {
 	if t.prev = l.last; t.prev != nil {
@@ -204,14 +208,38 @@ func (g *graph) turn(t *task) bool {
 	return g.sources.first == nil || g.sources.first.seq >= t.seq
 }
 
+// yield makes an executed task give up its worker when an earlier task of its lane could begin and no worker is
+// left for it: what waits for that task must not keep it from running.
+func (g *graph) yield(t *task) {
+	l := g.lane(t)
+	if l.idle > 0 || t.state != executed {
+		return
+	}
+	earlier := l.ready()
+	if earlier == nil || earlier.seq > t.seq {
+		return
+	}
+	for o := l.last; o != t; o = o.prev {
+		if o.state == executed || o.state == displaced {
+			return // a later one makes room, or has been told to
+		}
+	}
+	g.push(t, earlier)
+}
+
+// push tells an executed task to roll back and to begin again after another one.
+func (g *graph) push(t, after *task) {
+	t.state = displaced
+	t.blockers++
+	after.blocked = append(after.blocked, t)
+}
+
 // displace tells every later task that has executed to roll back and to begin again after t.
 func (g *graph) displace(t *task) {
 	for _, l := range []lane{g.sources, g.loads} {
 		for o := l.first; o != nil; o = o.next {
 			if o.seq > t.seq && o.state == executed {
-				o.state = displaced
-				o.blockers++
-				t.blocked = append(t.blocked, o)
+				g.push(o, t)
 			}
 		}
 	}
