@@ -8,9 +8,13 @@ import (
 )
 
 // OrderedColumn tells whether the order of a column's values is known here, so that Table.Compare agrees
-// with the server's ORDER BY: numbers, BIT, ENUM and SET (by number), temporal types, binary
+// with the order of the server's index: numbers, BIT, ENUM and SET (by number), temporal types, binary
 // strings, and text whose collation compares code by code (binaryCollation). A table is Ordered when
 // this holds for every column of its identifying key, and each is a whole column.
+//
+// A server that sorts instead of following the index can differ: MySQL in a strict sql_mode turns dates
+// with a zero month or day into zero dates on the way, MariaDB takes NO PAD texts that differ
+// in NULs at the end for equal.
 func OrderedColumn(c *Column) bool {
 	switch c.Kind {
 	case KindFloat, KindDouble:
