@@ -89,12 +89,7 @@ func testServer(t *testing.T, s *replicationtest.Server) {
 // checkGrants uses an account that may read and not write.
 func checkGrants(t *testing.T, cfg *mysql.Config) {
 	t.Helper()
-	c, err := mysql.NewConnector(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := sql.OpenDB(c)
-	defer db.Close()
+	db := open(t, cfg)
 	var n int
 	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM t").Scan(&n); err != nil || n != 2 {
 		t.Errorf("count = %d, %v", n, err)
@@ -206,4 +201,16 @@ func post(t *testing.T, url, body string) string {
 		t.Fatalf("%s: %s %s %v", url, resp.Status, text, err)
 	}
 	return string(text)
+}
+
+// open returns a pool that is closed at the end of the test.
+func open(t *testing.T, cfg *mysql.Config) *sql.DB {
+	t.Helper()
+	c, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	t.Cleanup(func() { db.Close() })
+	return db
 }
