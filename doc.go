@@ -34,7 +34,7 @@
 //	wf := m.Workflow("commerce.wf")
 //	wf.Create(ctx, migrate.CreateOptions{Source: "ext1.load", AllTables: true})            // 2. create
 //	status, _ := wf.Show(ctx)                                                              // 3. show
-//	report, _ := vdiff.New(wf, vdiff.Config{}).Create(ctx, vdiff.Options{})                // 4. compare
+//	report, _ := vdiff.New(wf).Create(ctx, vdiff.Options{})                // 4. compare
 //	wf.Complete(ctx, migrate.CompleteOptions{})                                            // 5. complete
 //
 // examples/quickstart is that program, whole and running.
