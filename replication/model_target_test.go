@@ -20,8 +20,11 @@ type modelTarget struct {
 	*target.Scheduler
 	workers int
 	tables  []*replication.Table
-	// splitPosition is a mutation: the position is saved by itself, after the data.
-	splitPosition bool
+	// The mutations: the position is saved by itself, after the data; positions without changes are not recorded;
+	// a chunk goes before the transaction that it should follow.
+	splitPosition, lazyPosition, earlyChunk bool
+	// waiting is the transaction that earlyChunk keeps back.
+	waiting *replication.Entry
 
 	db struct {
 		sync.Mutex
@@ -46,6 +49,7 @@ func newModelTarget(w *world, tables []*replication.Table, workers int) *modelTa
 }
 
 func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
+	m.waiting = nil
 	m.Scheduler = target.NewScheduler(m, target.SchedulerOptions{Workers: m.workers, Loaders: 3, MemoryBytes: 8 << 10})
 	m.db.Lock()
 	defer m.db.Unlock()
@@ -60,6 +64,28 @@ func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
 		}
 	}
 	return cp, nil
+}
+
+func (m *modelTarget) Append(ctx context.Context, e *replication.Entry) error {
+	switch {
+	case m.lazyPosition && len(e.Changes) == 0 && e.Chunk == nil:
+		e.Done()
+		return nil
+	case m.earlyChunk && e.Chunk == nil && m.waiting == nil:
+		m.waiting = e
+		return nil
+	case m.earlyChunk && m.waiting != nil:
+		first, second := e, m.waiting
+		if e.Chunk == nil {
+			first, second = second, first
+		}
+		m.waiting = nil
+		if err := m.Scheduler.Append(ctx, first); err != nil {
+			return err
+		}
+		e = second
+	}
+	return m.Scheduler.Append(ctx, e)
 }
 
 func (m *modelTarget) Start(_ context.Context, p replication.Position) error {
@@ -258,8 +284,9 @@ func (m *modelTarget) check() error {
 }
 
 func (m *modelTarget) inCopied(t *replication.Table, r replication.Row) bool {
+	k := identity(t, r)
 	for _, s := range m.db.copied[t.Name] {
-		if (s.Lo == nil || identity(t, r) > identity(t, s.Lo)) && (s.Hi == nil || identity(t, r) <= identity(t, s.Hi)) {
+		if (s.Lo == nil || k > identity(t, s.Lo)) && (s.Hi == nil || k <= identity(t, s.Hi)) {
 			return true
 		}
 	}

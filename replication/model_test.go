@@ -47,11 +47,11 @@ func modelRun(seed uint64, mu mutation) (commits int, err error) {
 	writer := make(chan struct{})
 	go func() {
 		defer close(writer)
-		w.write(ctx, 60)
+		w.write(ctx, 25)
 	}()
 	defer func() { cancel(); <-writer }()
 	for range rnd.IntN(3) {
-		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(200))*time.Millisecond)
+		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(100))*time.Millisecond)
 		err := runStream(life, src, dst)
 		kill()
 		if err := dst.breach(); err != nil {
@@ -126,22 +126,31 @@ func TestModel(t *testing.T) {
 		})
 		return
 	}
+	const lanes = 4
 	runs := *modelRuns
 	if runs == 0 {
-		runs = 2000
+		runs = 8000
 	}
-	commits := 0
-	for i := range runs {
-		seed := rand.Uint64()
-		modelBubble(t, seed, mutation{}, func(n int, err error) {
-			commits += n
-			if err != nil {
-				t.Fatalf("run %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d", i, err, seed)
+	for range lanes {
+		t.Run("schedules", func(t *testing.T) {
+			t.Parallel()
+			commits := 0
+			for i := range runs / lanes {
+				seed := rand.Uint64()
+				modelBubble(t, seed, mutation{}, func(n int, err error) {
+					commits += n
+					if err != nil {
+						t.Errorf("run %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d", i, err, seed)
+					}
+				})
+				if t.Failed() {
+					return
+				}
+			}
+			if commits < 10*runs/lanes {
+				t.Errorf("only %d commits in %d runs: the model does not do its work", commits, runs/lanes)
 			}
 		})
-	}
-	if commits < 10*runs {
-		t.Fatalf("only %d commits in %d runs: the model does not do its work", commits, runs)
 	}
 }
 
@@ -155,11 +164,18 @@ func TestModelCatches(t *testing.T) {
 		{name: "no wait for visibility", source: func(s *modelSource) { s.skipWait = true }},
 		{name: "end of the log before the read", source: func(s *modelSource) { s.earlyEnd = true }},
 		{name: "position outside of the transaction", target: func(m *modelTarget) { m.splitPosition = true }},
+		{name: "no position before a chunk", target: func(m *modelTarget) { m.lazyPosition = true }},
+		{name: "a chunk before its place", target: func(m *modelTarget) { m.earlyChunk = true }},
 	} {
 		t.Run(mu.name, func(t *testing.T) {
 			caught := false
 			for seed := uint64(1); seed < 500 && !caught; seed++ {
-				modelBubble(t, seed, mu, func(_ int, err error) { caught = err != nil })
+				modelBubble(t, seed, mu, func(_ int, err error) {
+					if err != nil {
+						t.Logf("seed %d: %v", seed, err)
+						caught = true
+					}
+				})
 			}
 			if !caught {
 				t.Fatal("500 schedules, and nobody noticed")

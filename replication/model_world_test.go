@@ -2,7 +2,6 @@ package replication_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -55,8 +54,11 @@ func identity(t *replication.Table, r replication.Row) string {
 	if t == words {
 		return strings.ToLower(string(v))
 	}
-	return fmt.Sprintf("%06s", v)
+	return padded(string(v))
 }
+
+// padded orders short decimal numbers as text.
+func padded(number string) string { return "00"[:max(0, 2-len(number))] + number }
 
 // uniqueValue is the value of numbers.u, or "".
 func uniqueValue(t *replication.Table, r replication.Row) string {
@@ -219,7 +221,7 @@ func (w *world) change(state content) []replication.Change {
 		}
 	}
 	id := w.rnd.IntN(numberKeys)
-	old := rows[fmt.Sprintf("%06d", id)]
+	old := rows[padded(strconv.Itoa(id))]
 	unique := func(r replication.Row) int {
 		if u := uniqueValue(numbers, r); u != "" {
 			n, _ := strconv.Atoi(u)
@@ -238,13 +240,13 @@ func (w *world) change(state content) []replication.Change {
 		return one(old, nil)
 	case 1: // the key changes
 		to := w.rnd.IntN(numberKeys)
-		if rows[fmt.Sprintf("%06d", to)] != nil {
+		if rows[padded(strconv.Itoa(to))] != nil {
 			return nil
 		}
 		return one(old, row(to, unique(old)))
 	case 2, 3: // a unique value moves to another row, this one takes the other's
 		other := w.rnd.IntN(numberKeys)
-		r := rows[fmt.Sprintf("%06d", other)]
+		r := rows[padded(strconv.Itoa(other))]
 		if r == nil || other == id {
 			return nil
 		}
