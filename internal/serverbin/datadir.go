@@ -51,7 +51,7 @@ func DataDir(ctx context.Context, b *Binary) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("data folder: %w", err)
 	}
-	defer os.RemoveAll(scratch) //nolint:errcheck // a scratch folder that stays harms nobody
+	defer os.RemoveAll(scratch)
 	data := filepath.Join(scratch, "data")
 	if b.Kind == MySQL {
 		err = initMySQL(ctx, b, data)

@@ -85,7 +85,7 @@ func fetchFrom(ctx context.Context, k Kind, cache string, m mirror) (*Binary, er
 	if err != nil {
 		return nil, fmt.Errorf("scratch folder: %w", err)
 	}
-	defer os.RemoveAll(scratch) //nolint:errcheck // a scratch folder that stays harms nobody
+	defer os.RemoveAll(scratch)
 	debs, err := download(ctx, filepath.Join(scratch, "apt"), m, recipes[k].packages)
 	if err != nil {
 		return nil, err

@@ -20,12 +20,12 @@ func TryLock(path string) (unlock func(), ok bool, err error) {
 	}
 	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
 	case err == nil:
-		return func() { f.Close() }, true, nil //nolint:errcheck // closing drops the lock; nothing was written
+		return func() { f.Close() }, true, nil
 	case errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR):
-		f.Close() //nolint:errcheck // nothing was written
+		f.Close()
 		return nil, false, nil
 	default:
-		f.Close() //nolint:errcheck // the lock's error is the one to report
+		f.Close()
 		return nil, false, fmt.Errorf("lock %s: %w", path, err)
 	}
 }

@@ -18,6 +18,7 @@ const everything = `CREATE TABLE t (id INT, sub VARCHAR(10) CHARACTER SET latin1
 	(2, 'B2', 0, -0.5, 0, 0, 0, '', '', '', '', '', '', NULL, NULL, NULL, NULL, NULL, NULL);`
 
 func TestCompareTables(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	my := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	for _, db := range []string{"a", "b"} {
@@ -74,6 +75,7 @@ func TestCompareTables(t *testing.T) {
 }
 
 func TestCompareTablesWithoutKey(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	maria := replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
 	maria.MustExec(t, `CREATE DATABASE a; CREATE DATABASE b;

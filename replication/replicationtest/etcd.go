@@ -152,7 +152,7 @@ func (e *Etcd) health(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("etcd health: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	if err != nil {
 		return fmt.Errorf("etcd health: %w", err)

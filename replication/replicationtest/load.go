@@ -207,7 +207,7 @@ func (w *writer) transaction(ctx context.Context) error {
 		}
 		f, err := w.statement(ctx, tx, t, touched[t], &done)
 		if err != nil {
-			tx.Rollback() //nolint:errcheck // the statement's error is the one to report
+			tx.Rollback() // the statement's error is the one to report
 			return err
 		}
 		after = append(after, f...)
@@ -272,7 +272,6 @@ func (w *writer) statement(ctx context.Context, tx *sql.Tx, t *loadTable, touche
 // insert adds a random row and returns its key as a condition.
 func (w *writer) insert(ctx context.Context, tx *sql.Tx, t *loadTable) (key string, n int, err error) {
 	names, values, key := t.randomRow(w.rng)
-	//nolint:gosec // random values of our own making, quoted as hex
 	res, err := tx.ExecContext(ctx, "INSERT INTO "+t.name+" ("+names+") VALUES ("+values+")")
 	if err != nil {
 		return "", 0, err

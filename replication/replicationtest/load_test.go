@@ -21,12 +21,14 @@ const loadSchema = `CREATE DATABASE shop; USE shop;
 	CREATE TABLE nokey (id INT);`
 
 func TestLoad(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	testLoad(t, s)
 }
 
 func TestLoadMariaDB(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
 	testLoad(t, s)
@@ -78,6 +80,7 @@ func waitFor(t *testing.T, l *replicationtest.Load, enough func(replicationtest.
 }
 
 func TestLoadSurvivesKill(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	s.MustExec(t, loadSchema)
@@ -103,6 +106,7 @@ func TestLoadSurvivesKill(t *testing.T) {
 }
 
 func TestLoadErrors(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	s.MustExec(t, loadSchema)

@@ -40,7 +40,7 @@ func loadTables(ctx context.Context, db *sql.DB, database string, opts LoadOptio
 		if err != nil {
 			return nil, err
 		}
-		defer rows.Close() //nolint:errcheck // rows.Err has the error
+		defer rows.Close()
 		if err := scanText(rows, func(row []sql.NullString) error {
 			names = append(names, row[0].String)
 			return nil
@@ -70,7 +70,7 @@ func readLoadTable(ctx context.Context, db *sql.DB, database, table string) (*lo
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has the error
+	defer rows.Close()
 	err = scanText(rows, func(row []sql.NullString) error { return t.addColumn(row) })
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (t *loadTable) markJSON(ctx context.Context, db *sql.DB, database, table st
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has the error
+	defer rows.Close()
 	return scanText(rows, func(row []sql.NullString) error {
 		for i, c := range t.columns {
 			if strings.EqualFold(row[0].String, "json_valid("+c.name+")") {
@@ -166,13 +166,12 @@ func (t *loadTable) sample(ctx context.Context, db *sql.DB, keys []loadColumn) e
 		}
 	}
 	share := float64(maxLoadKeys) / float64(max(count, 1))
-	//nolint:gosec // identifiers are quoted
 	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM %s WHERE RAND(1) < %f ORDER BY %s LIMIT %d",
 		strings.Join(exprs, ", "), t.name, share, strings.Join(names, ", "), maxLoadKeys))
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err has the error
+	defer rows.Close()
 	return scanText(rows, func(row []sql.NullString) error {
 		conds := make([]string, len(keys))
 		for i, k := range keys {

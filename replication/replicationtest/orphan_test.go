@@ -38,6 +38,7 @@ func holdServer() {
 }
 
 func TestNoOrphans(t *testing.T) {
+	needsServers(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux kills the children of a killed process")
 	}

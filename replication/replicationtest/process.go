@@ -27,7 +27,7 @@ func startProcess(ctx context.Context, argv, env []string, dir, logPath string) 
 	if err != nil {
 		return nil, fmt.Errorf("server output: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // the server has its own descriptor
+	defer log.Close()
 	// The program outlives ctx: ctx bounds the start, Stop and Kill9 end the run.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log

@@ -45,7 +45,7 @@ type link struct {
 // StartProxy starts a link to target ("127.0.0.1:3306") for one test; it ends with it.
 func StartProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	p, err := RunProxy(target)
+	p, err := RunProxy(tb.Context(), target)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -53,10 +53,11 @@ func StartProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// RunProxy starts a link to target. The caller closes it. The target need not be up: a
-// client's connection is closed when the target can't be reached.
-func RunProxy(target string) (*Proxy, error) {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the proxy lives until Close
+// RunProxy starts a link to target. ctx bounds the start only; the caller closes the
+// link. The target need not be up: a client's connection is closed when the target can't
+// be reached.
+func RunProxy(ctx context.Context, target string) (*Proxy, error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Proxy{ctx: ctx, cancel: cancel}
 	p.mu.target, p.mu.left = target, -1
 	p.mu.links = map[*link]struct{}{}
@@ -111,7 +112,7 @@ func (p *Proxy) Cut() {
 func (p *Proxy) cutLocked() {
 	p.mu.left = -1
 	if p.mu.l != nil {
-		p.mu.l.Close() //nolint:errcheck // nothing was written
+		p.mu.l.Close()
 		p.mu.l = nil
 	}
 	p.dropLocked()
@@ -288,8 +289,8 @@ func (p *Proxy) serve(l net.Listener, client net.Conn) {
 }
 
 func (k *link) close() {
-	k.client.Close() //nolint:errcheck // one end has gone already
-	k.server.Close() //nolint:errcheck // see above
+	k.client.Close()
+	k.server.Close()
 }
 
 func (k *link) reset() {
@@ -303,7 +304,7 @@ func resetConn(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetLinger(0) //nolint:errcheck // it may be closed already
 	}
-	c.Close() //nolint:errcheck // see above
+	c.Close()
 }
 
 // parcel is a piece of the stream and the moment at which it may pass.
@@ -321,7 +322,7 @@ func (p *Proxy) carry(ctx context.Context, to, from net.Conn) {
 	wg.Go(func() {
 		defer cancel()
 		p.deliver(ctx, to, queue)
-		from.Close() //nolint:errcheck // ends the read below
+		from.Close()
 	})
 	defer wg.Wait()
 	defer close(queue)

@@ -38,7 +38,7 @@ func newScratch() (*scratch, error) {
 		err = fmt.Errorf("%s is locked", dir)
 	}
 	if err != nil {
-		os.RemoveAll(dir) //nolint:errcheck // the lock's error is the one to report
+		os.RemoveAll(dir)
 		return nil, fmt.Errorf("server folder: %w", err)
 	}
 	return &scratch{path: dir, unlock: unlock}, nil
@@ -67,7 +67,7 @@ func sweep() {
 			continue
 		}
 		if unlock, ok, err := serverbin.TryLock(f); err == nil && ok {
-			os.RemoveAll(filepath.Dir(f)) //nolint:errcheck // the next run tries again
+			os.RemoveAll(filepath.Dir(f))
 			unlock()
 		}
 	}
@@ -96,13 +96,13 @@ func copyFile(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // only read
+	defer in.Close()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err := io.Copy(out, in); err != nil {
-		out.Close() //nolint:errcheck // the copy's error is the one to report
+		out.Close()
 		return err
 	}
 	return out.Close()

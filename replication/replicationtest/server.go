@@ -223,7 +223,7 @@ func (s *Server) ping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // nothing is pending
+	defer db.Close()
 	return db.PingContext(ctx)
 }
 
@@ -336,12 +336,12 @@ func (s *Server) withSession(ctx context.Context, f func(*sql.Conn) error) error
 		return fmt.Errorf("%s server: %w", s.Flavor, err)
 	}
 	db := sql.OpenDB(c)
-	defer db.Close() //nolint:errcheck // nothing is pending
+	defer db.Close()
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("%s server: %w", s.Flavor, err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing is pending
+	defer conn.Close()
 	return f(conn)
 }
 
@@ -372,7 +372,7 @@ func (s *Server) Query(ctx context.Context, query string, args ...any) ([][]stri
 		if err != nil {
 			return fmt.Errorf("%s server: %w", s.Flavor, err)
 		}
-		defer rows.Close() //nolint:errcheck // rows.Err has the error
+		defer rows.Close()
 		return scanText(rows, func(row []sql.NullString) error {
 			line := make([]string, len(row))
 			for i, v := range row {

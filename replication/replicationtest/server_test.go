@@ -17,6 +17,7 @@ import (
 )
 
 func TestMySQLServer(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	got := s.MustQuery(t, "SELECT @@gtid_mode, @@binlog_format, @@binlog_row_image, @@log_bin, @@innodb_flush_log_at_trx_commit")
@@ -27,6 +28,7 @@ func TestMySQLServer(t *testing.T) {
 }
 
 func TestMariaDBServer(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
 	got := s.MustQuery(t, "SELECT @@binlog_format, @@binlog_row_image, @@log_bin, @@gtid_strict_mode")
@@ -100,6 +102,7 @@ func checkGrants(t *testing.T, cfg *mysql.Config) {
 }
 
 func TestServersAreApart(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	a := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	b := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
@@ -115,6 +118,7 @@ func TestServersAreApart(t *testing.T) {
 // A source that holds every commit back between binary log and visibility is what the
 // copy algorithm is tested with, so the plugin must load.
 func TestSemiSyncSource(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{Args: []string{
 		"--plugin-load-add=semisync_source.so",
@@ -132,6 +136,7 @@ func TestSemiSyncSource(t *testing.T) {
 }
 
 func TestBadServerOption(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	_, err := replicationtest.RunMySQL(t.Context(), replicationtest.MySQLOptions{Args: []string{"--no-such-option=1"}})
 	if err == nil || !strings.Contains(err.Error(), "no-such-option") {
@@ -140,6 +145,7 @@ func TestBadServerOption(t *testing.T) {
 }
 
 func TestFreeze(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	s.Freeze()
@@ -166,6 +172,7 @@ func TestMissingServer(t *testing.T) {
 }
 
 func TestEtcd(t *testing.T) {
+	needsServers(t)
 	t.Parallel()
 	e := replicationtest.StartEtcd(t)
 	// The JSON gateway of etcd 3.4: "Zm9v" is foo, "YmFy" is bar.
@@ -213,4 +220,13 @@ func open(t *testing.T, cfg *mysql.Config) *sql.DB {
 	db := sql.OpenDB(c)
 	t.Cleanup(func() { db.Close() })
 	return db
+}
+
+// needsServers leaves a test out of `go test -short`. A server that is missing fails the
+// test otherwise.
+func needsServers(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
 }

@@ -1,0 +1,89 @@
+# Bare `make` prints this help.
+#
+#   make test     servers, vet, lint, then all tests of all modules (what CI runs)
+#   make check    the quick part of it: vet, lint, tests that need no server
+#   make demo     a whole migration on throwaway servers, from nothing
+#   make build    build everything, the commands into bin/
+#   make fmt      format the source
+#   make vet      go vet, all modules
+#   make lint     golangci-lint, all modules
+#   make servers  find or fetch MySQL, MariaDB and etcd (needs no root)
+#   make clean    remove what was built here
+#   make clean-cache  remove the fetched servers and tools as well
+#
+# Needed: Go, make, and for fetching servers Debian's apt. Everything else comes from the
+# Go module proxy or the machine's own package mirror and is kept in $TABLEHAUL_CACHE.
+# TESTFLAGS replaces the flags of `go test`, MODULES the modules.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(TABLEHAUL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tablehaul)
+# Nested modules keep what only tests and examples need out of an embedder's go.sum.
+MODULES ?= $(patsubst %/go.mod,%,$(wildcard ./go.mod ./test/go.mod ./examples/go.mod))
+TESTFLAGS ?= -race -p 2 -timeout 14m
+
+# golangci-lint is built from its module, once per Go release: about 90 s on two cores.
+LINT_VERSION := v2.15.0
+LINT := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)-$(shell go env GOVERSION)
+
+# Runs $(1) in every module, all of them even when one fails.
+define each
+@status=0; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || status=1; done; exit $$status
+endef
+
+.PHONY: help
+help:
+	@sed -n 's/^#   \(.*\)/  \1/p' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: servers
+servers:
+	@go run ./replication/replicationtest/servers fetch
+
+.PHONY: build
+build:
+	$(call each,go build ./...)
+	@mkdir -p bin
+	@go build -o bin/ ./replication/replicationtest/servers
+	@if [ -d examples/vtctl ]; then cd examples && go build -o ../bin/ ./vtctl ./quickstart; fi
+
+.PHONY: vet
+vet:
+	$(call each,go vet ./...)
+
+$(LINT):
+	@mkdir -p $(CACHE)/bin
+	@echo "building golangci-lint $(LINT_VERSION) (once, about 90 s)"
+	@tmp=$$(mktemp -d $(CACHE)/bin/build-XXXXXX); trap 'rm -rf "$$tmp"' EXIT; \
+		GOBIN="$$tmp" GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) && \
+		mv "$$tmp/golangci-lint" $@
+
+.PHONY: lint
+lint: $(LINT)
+	$(call each,$(LINT) run ./...)
+
+.PHONY: fmt
+fmt: $(LINT)
+	$(call each,$(LINT) fmt ./...)
+
+.PHONY: check
+check: vet lint
+	$(call each,go test -short $(TESTFLAGS) ./...)
+
+.PHONY: test
+test: servers vet lint
+	$(call each,go test $(TESTFLAGS) ./...)
+
+.PHONY: demo
+demo: servers
+	@cd examples && go run ./quickstart
+
+.PHONY: clean
+clean:
+	@rm -rf bin
+	@go clean -testcache
+
+.PHONY: clean-cache
+clean-cache: clean
+	@rm -rf "$(CACHE)/servers" "$(CACHE)/datadirs" "$(CACHE)/bin"
