@@ -69,7 +69,7 @@ func RunProxy(ctx context.Context, target string) (*Proxy, error) {
 			return nil, fmt.Errorf("proxy: %w", err)
 		}
 		p.port = port
-		err = p.Restore()
+		err = p.restore(ctx)
 		if err == nil {
 			return p, nil
 		}
@@ -133,7 +133,9 @@ func (p *Proxy) dropLocked() {
 
 // Restore accepts connections again after a Cut. Nothing happens when the link is not
 // cut. The error is that of listening on the port again.
-func (p *Proxy) Restore() error {
+func (p *Proxy) Restore() error { return p.restore(p.ctx) }
+
+func (p *Proxy) restore(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.closing {
@@ -142,12 +144,12 @@ func (p *Proxy) Restore() error {
 	if p.mu.l != nil {
 		return nil
 	}
-	l, err := listen(p.ctx, p.port)
+	l, err := listen(ctx, p.port)
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
 	p.mu.l = l
-	p.wg.Go(func() { p.accept(l) })
+	p.wg.Go(func() { p.accept(ctx, l) })
 	return nil
 }
 
@@ -239,29 +241,29 @@ func (p *Proxy) Close() {
 	}
 }
 
-func (p *Proxy) accept(l net.Listener) {
+func (p *Proxy) accept(ctx context.Context, l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return // the listener was closed
 		}
-		p.wg.Go(func() { p.serve(l, c) })
+		p.wg.Go(func() { p.serve(ctx, l, c) })
 	}
 }
 
 // serve carries one client's connection until either side ends it. l is the listener
 // that accepted it: when that has been cut meanwhile, so is the connection.
-func (p *Proxy) serve(l net.Listener, client net.Conn) {
+func (p *Proxy) serve(ctx context.Context, l net.Listener, client net.Conn) {
 	p.mu.Lock()
 	target := p.mu.target
 	p.mu.Unlock()
 	var d net.Dialer
-	server, err := d.DialContext(p.ctx, "tcp", target)
+	server, err := d.DialContext(ctx, "tcp", target)
 	if err != nil {
 		resetConn(client)
 		return
 	}
-	ctx, cancel := context.WithCancel(p.ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k := &link{client: client, server: server, cancel: cancel}
 	p.mu.Lock()
