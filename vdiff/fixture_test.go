@@ -1,0 +1,188 @@
+package vdiff_test
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/replicationtest"
+	"github.com/tablehaul/tablehaul/replication/source"
+)
+
+// servers are shared by the tests of this package; each test has databases of its own.
+var servers struct {
+	mu     sync.Mutex
+	byName map[string]*replicationtest.Server
+	// databases counts those made so far.
+	databases int
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, s := range servers.byName {
+		if err := s.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = cmp.Or(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// server is the server of a name ("source", "target", "mariadb"), started when it is first asked for.
+func server(tb testing.TB, name string) *replicationtest.Server {
+	tb.Helper()
+	servers.mu.Lock()
+	defer servers.mu.Unlock()
+	if s := servers.byName[name]; s != nil {
+		return s
+	}
+	var s *replicationtest.Server
+	var err error
+	// The server outlives the test, so it must not end with the test's context.
+	ctx := context.WithoutCancel(tb.Context())
+	if name == "mariadb" {
+		s, err = replicationtest.RunMariaDB(ctx, replicationtest.MariaDBOptions{})
+	} else {
+		s, err = replicationtest.RunMySQL(ctx, replicationtest.MySQLOptions{})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if servers.byName == nil {
+		servers.byName = map[string]*replicationtest.Server{}
+	}
+	servers.byName[name] = s
+	return s
+}
+
+// A workflow is the other side of vdiff.Workflow: two databases that the test fills itself. Without a replay the
+// target counts as having applied everything.
+type workflow struct {
+	name             string
+	sources, targets map[string]*sql.DB
+	tables           []*replication.Table
+	zone             *time.Location
+	sidecar          string
+	// wait is WaitApplied if it is set.
+	wait func(ctx context.Context, shard string, p replication.Position) error
+}
+
+func (w *workflow) Name() string    { return w.name }
+func (w *workflow) Sidecar() string { return w.sidecar }
+
+func (w *workflow) Databases(context.Context) (sources, targets map[string]*sql.DB, err error) {
+	return w.sources, w.targets, nil
+}
+
+func (w *workflow) Tables(context.Context) ([]*replication.Table, *time.Location, error) {
+	return w.tables, w.zone, nil
+}
+
+func (w *workflow) WaitApplied(ctx context.Context, shard string, p replication.Position) error {
+	if w.wait == nil {
+		return ctx.Err()
+	}
+	return w.wait(ctx, shard, p)
+}
+
+// database makes a database on a server and returns a pool on it.
+func database(tb testing.TB, s *replicationtest.Server, name string) *sql.DB {
+	tb.Helper()
+	s.MustExec(tb, "CREATE DATABASE "+name)
+	db, err := s.Open(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return db
+}
+
+// newWorkflow makes the databases of one source and some targets and runs the DDL on each of them.
+func newWorkflow(tb testing.TB, sourceServer string, targetServers []string, ddl ...string) *workflow {
+	tb.Helper()
+	src := server(tb, sourceServer)
+	servers.mu.Lock()
+	servers.databases++
+	name := fmt.Sprintf("db%d", servers.databases)
+	servers.mu.Unlock()
+	w := &workflow{
+		name: "commerce.wf", sidecar: "_" + name, targets: map[string]*sql.DB{},
+		sources: map[string]*sql.DB{"0": database(tb, src, name+"_source")},
+	}
+	for i, t := range targetServers {
+		w.targets[fmt.Sprint(i)] = database(tb, server(tb, t), fmt.Sprintf("%s_target%d", name, i))
+	}
+	w.both(tb, ddl...)
+	createSidecar(tb, server(tb, targetServers[0]), w.sidecar)
+	var err error
+	w.tables, err = source.Tables(tb.Context(), w.sources["0"], name+"_source", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+func (w *workflow) source() *sql.DB { return w.sources["0"] }
+func (w *workflow) target() *sql.DB { return w.targets["0"] }
+
+// both runs statements on every database, as one session each.
+func (w *workflow) both(tb testing.TB, statements ...string) {
+	tb.Helper()
+	run(tb, w.source(), statements...)
+	for _, db := range w.targets {
+		run(tb, db, statements...)
+	}
+}
+
+// run runs statements in one session that takes every value as it is.
+func run(tb testing.TB, db *sql.DB, statements ...string) {
+	tb.Helper()
+	conn, err := db.Conn(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer conn.Close()
+	for _, s := range slices.Concat([]string{"SET NAMES utf8mb4", "SET sql_mode=''", "SET time_zone='+00:00'", "SET @@session.foreign_key_checks=0"}, statements) {
+		if _, err := conn.ExecContext(tb.Context(), s); err != nil {
+			tb.Fatalf("%.200s: %v", s, err)
+		}
+	}
+}
+
+// fill inserts rows 1 to n into a table of every database; row gives the values of one as SQL.
+func (w *workflow) fill(tb testing.TB, table string, n int, row func(i int) string) {
+	tb.Helper()
+	var statements []string
+	for i := 1; i <= n; {
+		var b strings.Builder
+		for end := min(n, i+999); i <= end; i++ {
+			b.WriteString(",(" + row(i) + ")")
+		}
+		statements = append(statements, "INSERT INTO "+table+" VALUES "+b.String()[1:])
+	}
+	w.both(tb, statements...)
+}
+
+// createSidecar makes the tables that a workflow's Create makes.
+func createSidecar(tb testing.TB, s *replicationtest.Server, name string) {
+	tb.Helper()
+	s.MustExec(tb, strings.ReplaceAll(`CREATE DATABASE IF NOT EXISTS DB;
+CREATE TABLE IF NOT EXISTS DB.vdiff (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, vdiff_uuid varchar(64) NOT NULL, workflow varbinary(1024), keyspace varbinary(256),
+ shard varchar(255) NOT NULL, db_name varbinary(1024), state varbinary(64), options json, created_at timestamp NULL, started_at timestamp NULL, liveness_timestamp timestamp NULL,
+ completed_at timestamp NULL, last_error varbinary(1024), UNIQUE KEY uuid_idx (vdiff_uuid, db_name));
+CREATE TABLE IF NOT EXISTS DB.vdiff_table (vdiff_id bigint NOT NULL, table_name varbinary(128) NOT NULL, state varbinary(64), lastpk varbinary(4000), table_rows bigint NOT NULL DEFAULT 0,
+ rows_compared bigint NOT NULL DEFAULT 0, mismatch bool NOT NULL DEFAULT 0, report longtext, created_at timestamp NULL, updated_at timestamp NULL, PRIMARY KEY (vdiff_id, table_name));
+CREATE TABLE IF NOT EXISTS DB.vdiff_log (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, vdiff_id bigint NOT NULL, created_at timestamp NULL, message text NOT NULL)`, "DB", name))
+}

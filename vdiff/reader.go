@@ -1,0 +1,334 @@
+package vdiff
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// Bounds of one lookup statement.
+const (
+	lookupKeys  = 50
+	lookupBytes = 8 << 20
+)
+
+// A reader reads one table from all shards of an end.
+type reader struct {
+	*end
+	st *statements
+	// zone is set when DATETIME values have to be converted to UTC before they compare; hashes are then
+	// computed here instead of on the server.
+	zone *time.Location
+	// batch is the number of keys in the next lookup; it follows the size of the rows.
+	batch int
+}
+
+func newReader(e *end, st *statements, zone *time.Location) *reader {
+	r := &reader{end: e, st: st, batch: 1}
+	if zone != nil && hasDatetime(st.t) {
+		r.zone = zone
+	}
+	return r
+}
+
+// each runs a statement on every shard at once. row is never called by two shards at the same time; begin
+// and row get the shard's number.
+func (r *reader) each(ctx context.Context, text string, begin func(shard int), row func(shard int, v resultRow) error) error {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range r.shards {
+		g.Go(func() error {
+			err := s.query(ctx, r.side, text, func() {
+				mu.Lock()
+				defer mu.Unlock()
+				begin(i)
+			}, func(v resultRow) error {
+				mu.Lock()
+				defer mu.Unlock()
+				return row(i, v)
+			})
+			if err != nil {
+				return fmt.Errorf("table %s: %s shard %s: %w", r.st.t.Name, r.name, s.name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// sum adds up the rows of a span.
+func (r *reader) sum(ctx context.Context, span replication.Span) (*sum, error) {
+	if r.zone != nil {
+		return r.sumHere(ctx, span)
+	}
+	text, err := r.st.sum(span)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]sum, len(r.shards))
+	err = r.each(ctx, text, func(int) {}, func(i int, v resultRow) error {
+		n, err := strconv.ParseInt(string(v[0]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("row count: %w", err)
+		}
+		parts[i].rows = n
+		if _, ok := parts[i].hashes.SetString(string(v[1]), 10); !ok {
+			return fmt.Errorf("checksum %.40q is no number", v[1])
+		}
+		return nil
+	})
+	return total(parts), err
+}
+
+// sumHere is sum with the hashes computed in this process.
+func (r *reader) sumHere(ctx context.Context, span replication.Span) (*sum, error) {
+	text, err := r.st.rows(span)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]sum, len(r.shards))
+	err = r.each(ctx, text, func(i int) { parts[i] = sum{} }, func(i int, v resultRow) error {
+		_, h, err := r.hashHere(v)
+		parts[i].add(h)
+		return err
+	})
+	return total(parts), err
+}
+
+func total(parts []sum) *sum {
+	out := new(sum)
+	for i := range parts {
+		out.add(&parts[i])
+	}
+	return out
+}
+
+// hashHere hashes one row as the server does, after conversion.
+func (r *reader) hashHere(v resultRow) (replication.Row, *sum, error) {
+	row, err := r.row(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := row.Values(nil, len(r.st.t.Columns))
+	if err != nil {
+		return nil, nil, err
+	}
+	frame, err := appendFrame(nil, r.st.t, values)
+	if err != nil {
+		return nil, nil, err
+	}
+	digest := sha256.Sum256(frame)
+	h := &sum{rows: 1}
+	h.hashes.SetUint64(binary.BigEndian.Uint64(digest[:8]))
+	return row, h, nil
+}
+
+// row packs the values of a result in canonical form.
+func (r *reader) row(v resultRow) (replication.Row, error) {
+	n := 0
+	for _, b := range v {
+		n += len(b) + 9
+	}
+	row := make(replication.Row, 0, n)
+	for i, b := range v {
+		c := &r.st.t.Columns[i]
+		value, err := canonical(c, b)
+		if err != nil {
+			return nil, err
+		}
+		if r.zone != nil {
+			value = toUTC(c, value, r.zone)
+		}
+		row = replication.AppendValue(row, value)
+	}
+	return row, nil
+}
+
+// key packs key values of a result in canonical form.
+func (r *reader) key(v resultRow) (replication.Key, error) {
+	var key replication.Key
+	for i, c := range r.st.t.Primary.Columns {
+		value, err := canonical(&r.st.t.Columns[c], v[i])
+		if err != nil {
+			return nil, err
+		}
+		key = replication.AppendValue(key, value)
+	}
+	return key, nil
+}
+
+// hashes are the sums of the rows of a span, by key. A key has several rows when it is on several shards.
+func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]*sum, error) {
+	text, err := r.st.hashes(span)
+	if r.zone != nil {
+		text, err = r.st.rows(span)
+	}
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]map[string]*sum, len(r.shards))
+	err = r.each(ctx, text, func(i int) { parts[i] = map[string]*sum{} }, func(i int, v resultRow) error {
+		key, h, err := r.keyHash(v)
+		if err != nil {
+			return err
+		}
+		if old := parts[i][string(key)]; old != nil {
+			h.add(old)
+		}
+		parts[i][string(key)] = h
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := parts[0]
+	for _, p := range parts[1:] {
+		for key, h := range p {
+			if old := out[key]; old != nil {
+				h.add(old)
+			}
+			out[key] = h
+		}
+	}
+	return out, nil
+}
+
+func (r *reader) keyHash(v resultRow) (replication.Key, *sum, error) {
+	if r.zone != nil {
+		row, h, err := r.hashHere(v)
+		if err != nil {
+			return nil, nil, err
+		}
+		key, err := r.st.t.Key(row)
+		return key, h, err
+	}
+	key, err := r.key(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := &sum{rows: 1}
+	text := v[len(r.st.t.Primary.Columns)]
+	if text == nil {
+		h.hashes.SetInt64(-1)
+		return key, h, nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
+		return nil, nil, fmt.Errorf("row hash: %w", err)
+	}
+	h.hashes.SetUint64(n)
+	return key, h, nil
+}
+
+// bound is a key about n rows into a span, nil if there are not that many.
+func (r *reader) bound(ctx context.Context, span replication.Span, n int64) (replication.Key, error) {
+	text, err := r.st.bound(span, max(1, n/int64(len(r.shards))))
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]replication.Key, len(r.shards))
+	err = r.each(ctx, text, func(i int) { keys[i] = nil }, func(i int, v resultRow) (err error) {
+		keys[i], err = r.key(v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Any of the keys would do; the smallest keeps the span small.
+	var out replication.Key
+	for _, k := range keys {
+		if k != nil && (out == nil || r.st.t.Ordered && r.st.t.Compare(k, out) < 0) {
+			out = k
+		}
+	}
+	return out, nil
+}
+
+// lookup reads the rows of the first keys, as many keys as are sensible at once, from every shard: one list per
+// key. What the server takes for equal to a key is found, though its bytes may differ.
+func (r *reader) lookup(ctx context.Context, keys []replication.Key) ([][]replication.Row, error) {
+	keys = keys[:min(len(keys), r.batch)]
+	text, err := r.st.lookup(keys)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([][][]replication.Row, len(r.shards))
+	largest := 0
+	err = r.each(ctx, text, func(i int) { parts[i] = make([][]replication.Row, len(keys)) }, func(i int, v resultRow) error {
+		n, err := strconv.Atoi(string(v[0]))
+		if err != nil || n < 0 || n >= len(keys) {
+			return fmt.Errorf("key number %.20q in a result of %d keys", []byte(v[0]), len(keys))
+		}
+		row, err := r.row(v[1:])
+		if err != nil {
+			return err
+		}
+		largest = max(largest, len(row))
+		parts[i][n] = append(parts[i][n], row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.batch = min(lookupKeys, 2*r.batch, max(1, lookupBytes/max(1, largest)))
+	out := parts[0]
+	for _, p := range parts[1:] {
+		for i := range p {
+			out[i] = append(out[i], p[i]...)
+		}
+	}
+	return out, nil
+}
+
+// A moment is where a source stands: by shard name, the transactions that are visible, and those under way.
+type moment struct {
+	positions map[string]replication.Position
+	owned     map[string]bool
+}
+
+// now reads where every shard stands.
+func (e *end) now(ctx context.Context) (*moment, error) {
+	m := &moment{positions: map[string]replication.Position{}, owned: map[string]bool{}}
+	for _, s := range e.shards {
+		p, owned, err := s.position(ctx, e.side)
+		if err != nil {
+			return nil, fmt.Errorf("%s shard %s: position: %w", e.name, s.name, err)
+		}
+		m.positions[s.name] = p
+		for _, g := range owned {
+			m.owned[s.name+" "+g] = true
+		}
+	}
+	return m, nil
+}
+
+// still tells whether nothing was committed or under way between m and a later moment.
+func (m *moment) still(later *moment) bool {
+	if len(m.owned) > 0 || len(later.owned) > 0 {
+		return false
+	}
+	for name, p := range m.positions {
+		if p.Flavor() != replication.FlavorMySQL || !p.Equal(later.positions[name]) {
+			return false
+		}
+	}
+	return true
+}
+
+// overlaps tells whether a transaction that was under way at m still is.
+func (m *moment) overlaps(later *moment) bool {
+	for g := range m.owned {
+		if later.owned[g] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,188 @@
+package vdiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tablehaul/tablehaul/internal/retry"
+	"github.com/tablehaul/tablehaul/internal/sqltext"
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+const (
+	// saveEvery is how often a table's report is saved while it grows.
+	saveEvery = time.Second
+	// cleanupTime bounds what is written after the caller's context has ended.
+	cleanupTime = 5 * time.Second
+)
+
+// resume runs a stored comparison. interrupted is the state that it gets when ctx ends.
+func (v *VDiff) resume(ctx context.Context, uuid string, interrupted State) (*Report, error) {
+	s, err := v.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := s.store.find(ctx, uuid)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := s.store.claim(ctx, rec.id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s is %s", ErrState, rec.report.UUID, rec.report.State)
+	}
+	r := rec.report
+	r.Options = r.Options.withDefaults()
+	r.State, r.StartedAt, r.CompletedAt, r.LastError, r.Tables = StateStarted, time.Time{}, time.Time{}, "", nil
+	r.SourceShards = s.source.names()
+	return s.run(ctx, rec, interrupted)
+}
+
+// run makes a comparison that the caller has claimed, and records how it ended.
+func (s *session) run(ctx context.Context, rec *record, interrupted State) (*Report, error) {
+	r := rec.report
+	s.log.Info("vdiff started", "workflow", s.wf.Name(), "uuid", r.UUID)
+	err := s.watched(ctx, rec)
+	state, message := StateCompleted, ""
+	if err != nil {
+		state, message = StateError, err.Error()
+		if ctx.Err() != nil {
+			state = interrupted
+		}
+	}
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	if !errors.Is(err, ErrNotFound) {
+		err = errors.Join(err, s.store.finish(cctx, rec.id, state, message))
+	}
+	s.log.Info("vdiff ended", "workflow", s.wf.Name(), "uuid", r.UUID, "state", string(state), "rows", r.RowsCompared(), "mismatch", r.HasMismatch())
+	// The times are the server's.
+	if stored, ferr := s.store.find(cctx, r.UUID); ferr == nil {
+		r.CreatedAt, r.StartedAt, r.CompletedAt = stored.report.CreatedAt, stored.report.StartedAt, stored.report.CompletedAt
+	} else if err == nil {
+		err = ferr
+	}
+	r.State, r.LastError = state, message
+	return r, err
+}
+
+// watched compares, and says meanwhile that it lives. It ends when somebody deletes the comparison.
+func (s *session) watched(ctx context.Context, rec *record) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for retry.Wait(ctx, staleAfter/3) == nil {
+			// Trouble with this statement is trouble for the comparison's own, which will tell.
+			if there, err := s.store.alive(ctx, rec.id); err == nil && !there {
+				cancel(&NotFoundError{Kind: "vdiff", Name: rec.report.UUID, Workflow: s.wf.Name()})
+			}
+		}
+	})
+	err := s.compare(ctx, rec)
+	if gone := (*NotFoundError)(nil); errors.As(context.Cause(ctx), &gone) {
+		err = gone
+	}
+	cancel(nil)
+	wg.Wait()
+	return err
+}
+
+// compare compares the tables, several at once.
+func (s *session) compare(ctx context.Context, rec *record) error {
+	r := rec.report
+	if err := s.running(ctx); err != nil {
+		return err
+	}
+	tables, zone, err := s.tables(ctx, r.Options.Tables)
+	if err != nil {
+		return err
+	}
+	if err := s.store.log(ctx, rec.id, "State changed to: "+string(StateStarted)); err != nil {
+		return err
+	}
+	for _, t := range tables {
+		report := &TableReport{Table: t.Name, State: StatePending}
+		if report.RowsEstimate, err = s.source.estimate(ctx, t); err != nil {
+			return err
+		}
+		if err := s.store.saveTable(ctx, rec.id, report, nil); err != nil {
+			return err
+		}
+		r.Tables = append(r.Tables, report)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.Options.Parallel)
+	for i, t := range tables {
+		g.Go(func() error { return s.compareTable(gctx, rec, t, r.Tables[i], zone) })
+	}
+	return g.Wait()
+}
+
+func (s *session) compareTable(ctx context.Context, rec *record, t *replication.Table, report *TableReport, zone *time.Location) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	opts, st := rec.report.Options, newStatements(t)
+	d := &differ{
+		wf: s.wf, source: newReader(s.source, st, zone), target: newReader(s.target, st, nil),
+		waitTimeout: opts.WaitTimeout, report: report,
+		display: display{t: t, samples: opts.MaxSampleRows, cut: max(0, opts.ColumnTruncate)},
+	}
+	var last replication.Key
+	var saved time.Time
+	save := func(ctx context.Context, state State) error {
+		report.State, report.LastKey, saved = state, d.display.key(last), time.Now()
+		return s.store.saveTable(ctx, rec.id, report, last)
+	}
+	d.saved = func(ctx context.Context, upTo replication.Key) error {
+		if upTo == nil {
+			return nil
+		}
+		last = upTo
+		if time.Since(saved) < saveEvery {
+			return nil
+		}
+		return save(ctx, StateStarted)
+	}
+	if err := errors.Join(s.store.log(ctx, rec.id, fmt.Sprintf("started: table '%s'", t.Name)), save(ctx, StateStarted)); err != nil {
+		return err
+	}
+	if err := d.run(ctx); err != nil {
+		// What was found so far is kept; the error is the comparison's.
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		state := StateError
+		if ctx.Err() != nil {
+			state = StateStopped
+		}
+		return errors.Join(err, save(cctx, state))
+	}
+	return errors.Join(save(ctx, StateCompleted), s.store.log(ctx, rec.id, fmt.Sprintf("completed: table '%s'", t.Name)))
+}
+
+// estimate is the number of rows of a table as the servers estimate it.
+func (e *end) estimate(ctx context.Context, t *replication.Table) (int64, error) {
+	var all int64
+	for _, s := range e.shards {
+		var n int64
+		err := s.query(ctx, e.side, "SELECT /*+ SET_VAR(information_schema_stats_expiry=0) */ COALESCE(MAX(TABLE_ROWS),0) FROM information_schema.TABLES"+
+			" WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME="+sqltext.String(t.Name), func() {}, func(v resultRow) (err error) {
+			n, err = strconv.ParseInt(string(v[0]), 10, 64)
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("%s shard %s: size of table %s: %w", e.name, s.name, t.Name, err)
+		}
+		all += n
+	}
+	return all, nil
+}
