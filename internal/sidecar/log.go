@@ -1,0 +1,76 @@
+package sidecar
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A LogEntry is one line of a stream's log.
+type LogEntry struct {
+	ID, StreamID         int64
+	Type, State, Message string
+	// Created is when it happened first, Updated when last, Count how often in a row.
+	Created, Updated time.Time
+	Count            int64
+}
+
+// Log adds a line to a stream's log; one equal to the last only counts it up.
+func (d *DB) Log(ctx context.Context, id int64, typ, state, message string) error {
+	err := d.tx(ctx, func(tx *sql.Tx) error { return d.log(ctx, tx, id, typ, state, clip(message)) })
+	return d.wrap(fmt.Sprintf("log of stream %d", id), err)
+}
+
+func (d *DB) log(ctx context.Context, tx *sql.Tx, id int64, typ, state, message string) error {
+	var last int64
+	var same bool
+	err := tx.QueryRowContext(ctx, "SELECT id, type = ? AND state = ? AND message = CONVERT(? USING utf8mb4) COLLATE utf8mb4_bin FROM "+
+		d.table("vreplication_log")+" WHERE vrepl_id = ? ORDER BY id DESC LIMIT 1 FOR UPDATE", typ, state, message, id).Scan(&last, &same)
+	switch {
+	case err == nil && same:
+		_, err = tx.ExecContext(ctx, "UPDATE "+d.table("vreplication_log")+
+			" SET count = count + 1, updated_at = CURRENT_TIMESTAMP(6) WHERE id = ?", last)
+	case err == nil || errors.Is(err, sql.ErrNoRows):
+		_, err = tx.ExecContext(ctx, "INSERT INTO "+d.table("vreplication_log")+
+			" (vrepl_id, type, state, message) VALUES (?, ?, ?, ?)", id, typ, state, message)
+	}
+	return err
+}
+
+// Logs reads the newest lines of a stream's log, oldest first; limit 0 is 100.
+func (d *DB) Logs(ctx context.Context, id int64, limit int) ([]LogEntry, error) {
+	if limit <= 0 {
+		limit = 100
+	}
+	rows, err := d.db.QueryContext(ctx, "SELECT id, vrepl_id, type, state, message, UNIX_TIMESTAMP(created_at), UNIX_TIMESTAMP(updated_at), count FROM "+
+		d.table("vreplication_log")+" WHERE vrepl_id = ? ORDER BY id DESC LIMIT ?", id, limit)
+	if err != nil {
+		return nil, d.wrap("log", err)
+	}
+	defer rows.Close()
+	var list []LogEntry
+	for rows.Next() {
+		var e LogEntry
+		var created, updated fraction
+		if err := rows.Scan(&e.ID, &e.StreamID, &e.Type, &e.State, &e.Message, &created, &updated, &e.Count); err != nil {
+			return nil, d.wrap("log", err)
+		}
+		e.Created, e.Updated = created.time(), updated.time()
+		list = append(list, e)
+	}
+	slices.Reverse(list)
+	return list, d.wrap("log", rows.Err())
+}
+
+// fraction scans UNIX_TIMESTAMP of a timestamp(6): seconds with a fraction, or NULL.
+type fraction struct{ sql.NullFloat64 }
+
+func (f fraction) time() time.Time {
+	if !f.Valid {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(f.Float64*1e6 + 0.5)).UTC()
+}
