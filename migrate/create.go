@@ -1,0 +1,372 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/internal/sqltext"
+	"github.com/tablehaul/tablehaul/topo"
+)
+
+// A CreateResult says what Create has made, or would make.
+type CreateResult struct {
+	Plan *Plan
+	// Tables are all tables of the workflow; Created are those that were not on the target. Both are sorted.
+	Tables, Created []string
+	// Warnings are the findings that did not stop Create.
+	Warnings []Finding
+	// Done is a line for each step that was done.
+	Done []string
+}
+
+// Create makes a workflow: it checks both ends, creates the tables on the target and records the streams. It returns
+// when that is recorded; the rows are copied by Run, in this process or another.
+//
+// Everything that is in the way is told at once by a *PreflightError. A workflow that exists is
+// an ErrExists; an unknown keyspace or mount an ErrNotFound. After an error nothing is left of the workflow; when the
+// process was killed in the middle, the next Create of that name, or Cancel, cleans up.
+func (w *Workflow) Create(ctx context.Context, o CreateOptions) (*CreateResult, error) {
+	_, err := ParseWorkflowName(w.name)
+	if err := errors.Join(err, o.validate()); err != nil {
+		return nil, err
+	}
+	var res *CreateResult
+	err = w.command(ctx, "Migrate Create", func(ctx context.Context, name WorkflowName) error {
+		return w.withKeyspace(ctx, name.Keyspace, "Migrate Create", func(ctx context.Context) (err error) {
+			c := &creation{w: w, m: w.m, name: name, opts: o.withDefaults()}
+			res, err = c.run(ctx)
+			return err
+		})
+	})
+	return res, err
+}
+
+// A creation is one call of Create.
+type creation struct {
+	w       *Workflow
+	m       *Migrator
+	name    WorkflowName
+	opts    CreateOptions
+	source  SourceName
+	fs      findings
+	targets []*targetShard
+	sources []*sourceShard
+	// What preflight read, in the order of sources and targets.
+	sourceStates []*sourceState
+	targetStates []*targetState
+}
+
+func (c *creation) run(ctx context.Context) (*CreateResult, error) {
+	if err := c.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.preflight(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.fs.err(c.name.String()); err != nil {
+		return nil, err
+	}
+	plan, err := c.plan()
+	if err != nil {
+		return nil, err
+	}
+	res := &CreateResult{Plan: plan, Tables: c.sourceStates[0].selected, Created: c.missing(c.targetStates[0]), Warnings: c.fs.warnings()}
+	if c.opts.DryRun {
+		return res, nil
+	}
+	if res.Done, err = c.w.runSteps(ctx, plan, plan.Steps, c.do); err != nil {
+		// Without the lock somebody else may be at work on the same name, and cleans up what is left here.
+		if errors.Is(context.Cause(ctx), topo.ErrLockLost) {
+			return nil, err
+		}
+		cctx, cancel := cleanup(ctx)
+		defer cancel()
+		return nil, errors.Join(err, c.m.undo(cctx, c.name, c.targets))
+	}
+	c.m.log.Info("workflow created", "workflow", c.name.String(), "source", c.source.String(), "tables", len(res.Tables))
+	return res, nil
+}
+
+// connect finds both ends. What an earlier Create left unfinished is removed.
+func (c *creation) connect(ctx context.Context) error {
+	var err error
+	if c.source, err = ParseSourceName(c.opts.Source); err != nil {
+		return err
+	}
+	var targetErr, sourceErr error
+	if c.targets, targetErr = c.m.targetShards(ctx, c.name.Keyspace); targetErr == nil {
+		if err := c.checkNew(ctx); err != nil {
+			return err
+		}
+	}
+	sel := topo.TabletSelector{Types: c.opts.TabletTypes, Cells: c.opts.Cells}
+	c.sources, sourceErr = c.m.sourceShards(ctx, c.source, sel)
+	c.unreachable(SideTarget, &targetErr)
+	c.unreachable(SideSource, &sourceErr)
+	if err := errors.Join(targetErr, sourceErr); err != nil {
+		return err
+	}
+	if n := len(c.targets); n > 1 {
+		return &UnsupportedError{What: "a target keyspace of more than one shard", Name: c.name.Keyspace}
+	}
+	if n := len(c.sources); n > 1 {
+		return &UnsupportedError{What: "a source keyspace of more than one shard", Name: c.source.String()}
+	}
+	return nil
+}
+
+// checkNew makes sure that no workflow of the name is there.
+func (c *creation) checkNew(ctx context.Context) error {
+	unmade := false
+	for _, t := range c.targets {
+		streams, err := c.m.streams(ctx, t, c.name.Workflow)
+		if err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
+		}
+		for _, s := range streams {
+			if s.state() != StateCreating {
+				return &ExistsError{Workflow: c.name.String(), State: s.state()}
+			}
+			unmade = true
+		}
+	}
+	if !unmade || c.opts.DryRun {
+		return nil
+	}
+	c.m.log.Warn("removing an unfinished workflow", "workflow", c.name.String())
+	return c.m.undo(ctx, c.name, c.targets)
+}
+
+// unreachable turns a server that can't be connected to into a finding, so that everything else is told too.
+func (c *creation) unreachable(side Side, err *error) {
+	addr, ok := connectError(*err)
+	if !ok {
+		return
+	}
+	c.fs.add(Finding{Code: CodeUnreachable, Side: side, Server: addr, Message: (*err).Error(), Err: *err,
+		Fix: "check address, network, and the account that the credentials callback gives"})
+	*err = nil
+}
+
+// missing are the tables that Create has to make on a target shard.
+func (c *creation) missing(t *targetState) []string {
+	var names []string
+	for _, name := range c.sourceStates[0].selected {
+		if t.tables[name] == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// plan says what is going to be done on each target shard.
+func (c *creation) plan() (*Plan, error) {
+	p := &Plan{Command: "Create", Workflow: c.name.String()}
+	tables := strings.Join(c.sourceStates[0].selected, ", ")
+	for _, t := range c.targetStates {
+		p.Steps = append(p.Steps, Step{Kind: StepRecord, Shard: t.shard, Object: c.w.Sidecar(), Text: fmt.Sprintf("streams from %s, tables %s", c.source, tables)})
+	}
+	for _, t := range c.targetStates {
+		if !t.exists {
+			p.Steps = append(p.Steps, Step{Kind: StepCreateDatabase, Shard: t.shard, Object: t.schema, SQL: "CREATE DATABASE IF NOT EXISTS " + ident(t.schema)})
+		}
+		for _, name := range c.missing(t) {
+			p.Steps = append(p.Steps, Step{Kind: StepCreateTable, Shard: t.shard, Object: name, SQL: c.split(name).create})
+		}
+	}
+	for _, t := range c.targetStates {
+		p.Steps = append(p.Steps, Step{Kind: StepReady, Shard: t.shard})
+	}
+	if !c.opts.NoAutoStart {
+		for _, t := range c.targetStates {
+			p.Steps = append(p.Steps, Step{Kind: StepStart, Shard: t.shard})
+		}
+	}
+	return p, nil
+}
+
+// A splitTable is the statement that creates a table, and the keys that are added to it later.
+type splitTable struct {
+	create string
+	later  []sidecar.ActionKey
+}
+
+// split takes the keys that can wait out of a table's definition.
+func (c *creation) split(name string) splitTable {
+	s := c.sourceStates[0]
+	ct := s.tables[name].create
+	none := func(definition) bool { return false }
+	if c.opts.KeepSecondaryKeys {
+		return splitTable{create: ct.without(none)}
+	}
+	identity := ""
+	for _, m := range s.models {
+		if m.Name == name {
+			identity = m.Primary.Name
+		}
+	}
+	var needed [][]string
+	for _, other := range s.selected {
+		for _, fk := range s.tables[other].create.kinds(defForeignKey) {
+			if fk.refTable == name {
+				needed = append(needed, fk.refColumns)
+			}
+		}
+	}
+	deferred := ct.deferrable(identity, needed)
+	var later []sidecar.ActionKey
+	for _, d := range ct.defs {
+		if deferred(d) {
+			later = append(later, sidecar.ActionKey{Name: d.name, Definition: d.text})
+		}
+	}
+	return splitTable{create: ct.without(deferred), later: later}
+}
+
+// do executes one step.
+func (c *creation) do(ctx context.Context, s Step) (string, error) {
+	i := slices.IndexFunc(c.targets, func(t *targetShard) bool { return t.shard == s.Shard })
+	t := c.targets[i]
+	switch s.Kind {
+	case StepRecord:
+		return "recorded the streams of shard " + t.shard, c.record(ctx, t, c.targetStates[i])
+	case StepCreateDatabase:
+		_, err := t.admin.ExecContext(ctx, s.SQL)
+		return "created database " + s.Object, err
+	case StepCreateTable:
+		db, err := c.m.pools.db(ctx, t.cfg, forSchema)
+		if err != nil {
+			return "", err
+		}
+		_, err = db.ExecContext(ctx, s.SQL)
+		return "created table " + s.Object, err
+	case StepReady:
+		return "", c.moveAll(ctx, t, eventCreated)
+	case StepStart:
+		return "started the streams of shard " + t.shard, c.moveAll(ctx, t, eventStart)
+	}
+	return "", fmt.Errorf("step %q is none of Create", s.Kind)
+}
+
+func (c *creation) moveAll(ctx context.Context, t *targetShard, e event) error {
+	streams, err := c.m.streams(ctx, t, c.name.Workflow)
+	if err != nil {
+		return err
+	}
+	if len(streams) != len(c.sources) {
+		return fmt.Errorf("%d streams are recorded, not %d", len(streams), len(c.sources))
+	}
+	for _, s := range streams {
+		if err := c.m.move(ctx, s, e, "", nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record writes the streams of a target shard, in state Creating, with all that is about to be made.
+func (c *creation) record(ctx context.Context, t *targetShard, state *targetState) error {
+	db, err := sidecar.Open(ctx, t.admin, c.m.opts.SidecarDatabase)
+	if err != nil {
+		return err
+	}
+	rec, err := c.newRecord(state)
+	if err != nil {
+		return err
+	}
+	for _, src := range c.sources {
+		rec.SourceShard = src.shard
+		options, err := rec.text()
+		if err != nil {
+			return err
+		}
+		id, err := db.InsertStream(ctx, &sidecar.Stream{
+			Workflow: c.name.Workflow, DBName: t.cfg.Database, SourceShard: src.shard, Source: c.sourceText(src),
+			State: string(StateCreating), Options: options, Cell: strings.Join(c.opts.Cells, ","),
+			TabletTypes: "in_order:" + strings.ToLower(strings.Join(rec.TabletTypes, ",")), WorkflowType: 3, DeferSecondaryKeys: !c.opts.KeepSecondaryKeys,
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range rec.created() {
+			if later := c.split(name).later; len(later) > 0 {
+				if err := db.AddPostCopyAction(ctx, sidecar.Action{StreamID: id, Table: name, Keys: later}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *creation) newRecord(state *targetState) (*record, error) {
+	onDDL, err := onDDLText(c.opts.OnDDL)
+	if err != nil {
+		return nil, err
+	}
+	rec := &record{
+		Mount: c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
+		DeferSecondaryKeys: !c.opts.KeepSecondaryKeys, SourceTimeZone: c.opts.SourceTimeZone, Cells: c.opts.Cells,
+	}
+	for _, s := range c.sources {
+		rec.SourceShards = append(rec.SourceShards, s.shard)
+	}
+	for _, t := range c.targets {
+		rec.TargetShards = append(rec.TargetShards, t.shard)
+	}
+	for _, t := range c.opts.TabletTypes {
+		rec.TabletTypes = append(rec.TabletTypes, t.String())
+	}
+	for _, name := range c.sourceStates[0].selected {
+		rec.Tables = append(rec.Tables, tableRecord{Name: name, Create: state.tables[name] == nil, Rows: c.sourceStates[0].tables[name].rows})
+	}
+	return rec, nil
+}
+
+// sourceText is the stream's source as Vitess writes it there: a BinlogSource in the text format of protobuf.
+func (c *creation) sourceText(src *sourceShard) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "keyspace:%q shard:%q filter:{", c.source.Keyspace, src.shard)
+	for _, name := range c.sourceStates[0].selected {
+		fmt.Fprintf(&b, "rules:{match:%q filter:%q} ", name, "select * from "+sqltext.Ident(name))
+	}
+	onDDL, _ := onDDLText(c.opts.OnDDL)
+	fmt.Fprintf(&b, "} on_ddl:%s stop_after_copy:%t external_cluster:%q source_time_zone:%q", onDDL, c.opts.StopAfterCopy, c.source.Mount, c.opts.SourceTimeZone)
+	return b.String()
+}
+
+// undo removes what a Create that failed or was killed has made.
+func (m *Migrator) undo(ctx context.Context, name WorkflowName, targets []*targetShard) error {
+	var errs []error
+	for _, t := range targets {
+		errs = append(errs, m.undoShard(ctx, name, t))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Migrator) undoShard(ctx context.Context, name WorkflowName, t *targetShard) error {
+	streams, err := m.streams(ctx, t, name.Workflow)
+	if err != nil {
+		return fmt.Errorf("target shard %s: %w", t.shard, err)
+	}
+	for _, s := range streams {
+		// While it is Creating, nothing was copied: what holds rows is somebody else's.
+		unmade := s.state() == StateCreating
+		if err := m.move(ctx, s, eventCancel, "Create has failed", func(r *record) { r.Ending = &ending{Unmade: unmade} }); err != nil {
+			return err
+		}
+		if err := m.fence(ctx, s); err != nil {
+			return err
+		}
+		for _, table := range s.record.created() {
+			if _, err := m.dropTable(ctx, t, table, unmade); err != nil {
+				return err
+			}
+		}
+	}
+	return m.forget(ctx, t, name)
+}

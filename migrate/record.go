@@ -1,0 +1,93 @@
+package migrate
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/tablehaul/tablehaul/topo"
+)
+
+// A record is what a workflow is, as each of its streams carries it in the sidecar. Nothing of a workflow is kept
+// elsewhere.
+type record struct {
+	Mount          string   `json:"mount"`
+	SourceKeyspace string   `json:"source_keyspace"`
+	SourceShard    string   `json:"source_shard"`
+	SourceShards   []string `json:"source_shards"`
+	TargetShards   []string `json:"target_shards"`
+	// Tables are in name order.
+	Tables             []tableRecord `json:"tables"`
+	OnDDL              string        `json:"on_ddl"`
+	StopAfterCopy      bool          `json:"stop_after_copy,omitempty"`
+	DeferSecondaryKeys bool          `json:"defer_secondary_keys"`
+	SourceTimeZone     string        `json:"source_time_zone,omitempty"`
+	TabletTypes        []string      `json:"tablet_types"`
+	Cells              []string      `json:"cells,omitempty"`
+	// Ending is how the workflow is being completed or cancelled; nil before.
+	Ending *ending `json:"ending,omitempty"`
+}
+
+// A tableRecord is one table of a stream.
+type tableRecord struct {
+	Name string `json:"name"`
+	// Create says that the table was not there: Create makes it and Cancel may drop it.
+	Create bool `json:"create,omitempty"`
+	// Rows is the source's estimate at Create.
+	Rows int64 `json:"rows"`
+}
+
+// An ending is what a second call of Complete or Cancel needs to know about the first.
+type ending struct {
+	SourceTables SourceTables `json:"source_tables,omitempty"`
+	KeepData     bool         `json:"keep_data,omitempty"`
+	// Unmade says that Create had not come to its end: the tables that it made hold nothing, and one that
+	// holds rows was made by somebody else.
+	Unmade bool `json:"unmade,omitempty"`
+}
+
+func (r *record) names() []string {
+	names := make([]string, len(r.Tables))
+	for i, t := range r.Tables {
+		names[i] = t.Name
+	}
+	return names
+}
+
+// created are the tables that Create made.
+func (r *record) created() []string {
+	var names []string
+	for _, t := range r.Tables {
+		if t.Create {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// selector says which servers of the source to read from.
+func (r *record) selector() (topo.TabletSelector, error) {
+	sel := topo.TabletSelector{Cells: r.Cells}
+	for _, text := range r.TabletTypes {
+		t, err := topo.ParseTabletType(text)
+		if err != nil {
+			return sel, err
+		}
+		sel.Types = append(sel.Types, t)
+	}
+	return sel, nil
+}
+
+func (r *record) source() SourceName { return SourceName{r.Mount, r.SourceKeyspace} }
+
+func (r *record) text() (string, error) {
+	b, err := json.Marshal(r)
+	return string(b), err
+}
+
+func parseRecord(text string) (*record, error) {
+	r := &record{}
+	if err := json.Unmarshal([]byte(text), r); err != nil {
+		return nil, fmt.Errorf("options of the stream: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,203 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tablehaul/tablehaul/internal/retry"
+)
+
+// errStopped is why a stream's context ends when its state says that it should not run.
+var errStopped = errors.New("the stream was told to stop")
+
+// Run runs the streams of all workflows of the topology (or of Options.Keyspaces) that no other process runs, until ctx
+// ends; it returns nil then. It may be called before or after workflows are created, and in as many processes as
+// you like: each stream is run by one of them, and taken over by another when that one dies. What one keyspace, shard or
+// stream meets does not concern the others: errors are in the state of the streams, and are logged.
+func (m *Migrator) Run(ctx context.Context) error {
+	w := &worker{m: m, shards: map[shardKey]context.CancelFunc{}}
+	defer w.wait.Wait()
+	var backoff retry.Backoff
+	backoff.Min, backoff.Max = m.opts.PollInterval, 10*m.opts.PollInterval
+	failing := ""
+	for {
+		changed := m.changed()
+		keys, err := w.find(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if text := errorText(err); text != failing {
+			failing = text
+			if err != nil {
+				m.log.Warn("topology can't be read; trying again", "error", err)
+			}
+		}
+		w.adjust(ctx, keys, err == nil)
+		interval := 5 * m.opts.PollInterval
+		if err != nil {
+			interval = backoff.Next()
+		} else {
+			backoff.Reset()
+		}
+		if pause(ctx, changed, interval) != nil {
+			return nil
+		}
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// A shardKey names a target shard.
+type shardKey struct{ keyspace, shard string }
+
+// A worker is one call of Run: a loop for each target shard, and in it one for each stream.
+type worker struct {
+	m      *Migrator
+	wait   sync.WaitGroup
+	shards map[shardKey]context.CancelFunc
+}
+
+// find lists the shards to look after. What could be listed is returned with the error for the rest.
+func (w *worker) find(ctx context.Context) ([]shardKey, error) {
+	keyspaces := w.m.opts.Keyspaces
+	if len(keyspaces) == 0 {
+		var err error
+		if keyspaces, err = w.m.topo.Keyspaces(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var keys []shardKey
+	var errs []error
+	for _, ks := range keyspaces {
+		shards, err := w.m.topo.Shards(ctx, ks)
+		if err != nil {
+			errs = append(errs, topoError("keyspace", ks, err))
+		}
+		for _, s := range shards {
+			keys = append(keys, shardKey{ks, s.Name})
+		}
+	}
+	return keys, errors.Join(errs...)
+}
+
+// adjust starts loops for new shards, and ends those of shards that are gone when keys is complete.
+func (w *worker) adjust(ctx context.Context, keys []shardKey, complete bool) {
+	for _, k := range keys {
+		if w.shards[k] != nil {
+			continue
+		}
+		sctx, cancel := context.WithCancel(ctx)
+		w.shards[k] = cancel
+		w.wait.Go(func() { (&shardWorker{m: w.m, key: k, running: map[int64]*runner{}}).run(sctx) })
+	}
+	for k, cancel := range w.shards {
+		if complete && !slices.Contains(keys, k) {
+			cancel()
+			delete(w.shards, k)
+		}
+	}
+}
+
+// A shardWorker runs the streams of one target shard. One goroutine owns it.
+type shardWorker struct {
+	m       *Migrator
+	key     shardKey
+	running map[int64]*runner
+	wait    sync.WaitGroup
+}
+
+// A runner is a stream that this process runs, or tries to.
+type runner struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// run looks at the shard's streams again and again.
+func (w *shardWorker) run(ctx context.Context) {
+	defer w.wait.Wait()
+	backoff := retry.Backoff{Min: w.m.opts.PollInterval, Max: 10 * w.m.opts.PollInterval}
+	failing := ""
+	for {
+		changed := w.m.changed()
+		streams, err := w.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if text := errorText(err); text != failing {
+			failing = text
+			if err != nil {
+				w.m.log.Warn("target shard can't be read; trying again", "keyspace", w.key.keyspace, "shard", w.key.shard, "error", err)
+			}
+		}
+		interval := w.m.opts.PollInterval
+		if err != nil {
+			interval = backoff.Next()
+		} else {
+			backoff.Reset()
+			w.adjust(ctx, streams)
+		}
+		if pause(ctx, changed, interval) != nil {
+			return
+		}
+	}
+}
+
+// look reads the shard's streams.
+func (w *shardWorker) look(ctx context.Context) ([]*stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(10*time.Second, w.m.opts.PollInterval))
+	defer cancel()
+	t, err := w.m.targetShard(ctx, w.key.keyspace, w.key.shard)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil // no primary yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w.m.streams(ctx, t, "")
+}
+
+// adjust starts what should run and stops what should not.
+func (w *shardWorker) adjust(ctx context.Context, streams []*stream) {
+	wanted := map[int64]bool{}
+	for id, r := range w.running {
+		select {
+		case <-r.done:
+			delete(w.running, id)
+		default:
+		}
+	}
+	for _, s := range streams {
+		if !s.state().runs() {
+			continue
+		}
+		wanted[s.ID] = true
+		if w.running[s.ID] != nil {
+			continue
+		}
+		rctx, cancel := context.WithCancelCause(ctx)
+		r := &runner{cancel: cancel, done: make(chan struct{})}
+		w.running[s.ID] = r
+		w.wait.Go(func() {
+			defer cancel(nil)
+			defer close(r.done)
+			(&streamRunner{m: w.m, stream: s}).run(rctx)
+		})
+	}
+	for id, r := range w.running {
+		if !wanted[id] {
+			r.cancel(errStopped)
+		}
+	}
+}
+
+// shardName is for errors.
+func (k shardKey) String() string { return fmt.Sprintf("%s/%s", k.keyspace, k.shard) }

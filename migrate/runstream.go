@@ -1,0 +1,224 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/internal/retry"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/source"
+	"github.com/tablehaul/tablehaul/replication/target"
+	"github.com/tablehaul/tablehaul/topo"
+)
+
+// A streamRunner runs one stream for as long as this process owns it.
+type streamRunner struct {
+	m      *Migrator
+	stream *stream
+}
+
+// run takes the stream's ownership and runs it until ctx ends, the ownership is lost, or the stream has come to an end.
+// When another process owns the stream, it returns at once: the caller asks again later.
+func (r *streamRunner) run(ctx context.Context) {
+	m, s := r.m, r.stream
+	lock, err := m.topo.LockName(ctx, s.ownerLock(), topo.LockOptions{Action: "run stream of " + s.name().String(), Try: true})
+	if err != nil {
+		if !errors.Is(err, topo.ErrLocked) && ctx.Err() == nil {
+			m.log.Warn("a stream's ownership can't be taken; trying again", "workflow", s.name().String(), "shard", s.shard, "error", err)
+		}
+		return
+	}
+	defer func() {
+		if err := release(ctx, lock.Unlock); err != nil {
+			m.log.Warn("a stream's ownership was not given back; it lapses", "workflow", s.name().String(), "shard", s.shard, "error", err)
+		}
+	}()
+	var backoff retry.Backoff
+	for {
+		began := time.Now()
+		m.opts.Trace.streamStarting(s.info())
+		err := r.once(lock.Context())
+		if time.Since(began) > time.Minute {
+			backoff.Reset()
+		}
+		wait := r.judge(lock.Context(), err, &backoff)
+		m.opts.Trace.streamEnded(s.info(), err, wait)
+		if wait == 0 || retry.Wait(lock.Context(), wait) != nil {
+			return
+		}
+	}
+}
+
+// judge says what an error of a run means: it stores what others need to know, and returns the wait before the next try, or
+// 0 when there is none.
+func (r *streamRunner) judge(ctx context.Context, err error, backoff *retry.Backoff) (wait time.Duration) {
+	m, s := r.m, r.stream
+	log := m.log.With("workflow", s.name().String(), "shard", s.shard, "stream", s.ID)
+	if ctx.Err() != nil {
+		// Stop, Complete and Cancel have stored the state; a lost lock has another owner.
+		log.Info("stream ended", "reason", context.Cause(ctx))
+		return 0
+	}
+	var stopped *replication.StoppedAtDDLError
+	var e event
+	var message string
+	switch {
+	case errors.Is(err, replication.ErrFenced), errors.Is(err, errGone):
+		log.Info("stream ended", "reason", err)
+		return 0
+	case errors.Is(err, replication.ErrCopied):
+		e, message = eventFinish, "Stopped after copy."
+	case errors.As(err, &stopped):
+		e, message = eventFinish, "Stopped at DDL "+stopped.Statement
+	case transient(err):
+		wait = backoff.Next()
+		log.Warn("stream interrupted; trying again", "error", err, "wait", wait)
+		r.note(ctx, err.Error())
+		return wait
+	default:
+		e, message = eventFail, err.Error()
+	}
+	err = m.move(ctx, s, e, message, nil)
+	_, refused := errors.AsType[*RefusedError](err)
+	if err == nil || refused || errors.Is(err, errGone) {
+		return 0
+	}
+	// The end of the stream could not be stored: it has to be run into again.
+	wait = backoff.Next()
+	log.Warn("a stream's state can't be stored; trying again", "error", err, "wait", wait)
+	return wait
+}
+
+// note stores the message of a transient error; that this fails too is likely then, and no news.
+func (r *streamRunner) note(ctx context.Context, message string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = r.m.sidecar(r.stream.targetShard).UpdateStream(ctx, r.stream.ID, func(row *sidecar.Stream) {
+		if State(row.State).runs() {
+			row.Message = message
+		}
+	})
+}
+
+// transient tells whether trying again may help without anybody's doing.
+func transient(err error) bool {
+	if replication.Transient(err) || errors.Is(err, topo.ErrUnreachable) {
+		return true
+	}
+	if _, ok := errors.AsType[*mount.UnreachableError](err); ok {
+		return true
+	}
+	// A failover takes a while: for a moment there is no primary, or the old one.
+	if _, ok := errors.AsType[*topo.NoTabletError](err); ok {
+		return true
+	}
+	return mysqlerr.Transient(err, mysqlerr.Source|mysqlerr.Target)
+}
+
+// once opens both ends and runs the stream until something ends it.
+func (r *streamRunner) once(ctx context.Context) error {
+	m, s := r.m, r.stream
+	t, err := m.targetShard(ctx, s.keyspace, s.shard)
+	if err != nil {
+		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
+	}
+	if err := r.refresh(ctx, t); err != nil {
+		return err
+	}
+	src, err := m.sourceOf(ctx, s)
+	if err != nil {
+		return err
+	}
+	from, err := source.Open(ctx, src.cfg, s.record.names(), source.Options{Logger: m.log})
+	if err != nil {
+		return fmt.Errorf("source shard %s/%s: %w", s.record.source(), src.shard, err)
+	}
+	defer from.Close()
+	onDDL, err := ParseOnDDL(s.record.OnDDL)
+	if err != nil {
+		return err
+	}
+	zone, err := loadZone(s.record.SourceTimeZone)
+	if err != nil {
+		return err
+	}
+	to, err := target.Open(ctx, target.Config{Server: t.cfg, Sidecar: m.opts.SidecarDatabase, StreamID: s.ID, Tables: from.Tables()},
+		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, OnDDL: onDDL, Logger: m.log})
+	if err != nil {
+		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
+	}
+	defer to.Close()
+	return r.follow(ctx, from, to, onDDL)
+}
+
+// refresh reads the stream again: it may have been changed since the shard's loop saw it.
+func (r *streamRunner) refresh(ctx context.Context, t *targetShard) error {
+	row, err := r.m.sidecar(t).Stream(ctx, r.stream.ID)
+	if errors.Is(err, sidecar.ErrNotFound) {
+		return errGone
+	}
+	if err != nil {
+		return fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
+	}
+	if !State(row.State).runs() {
+		return errGone
+	}
+	rec, err := parseRecord(row.Options)
+	if err != nil {
+		return err
+	}
+	r.stream = &stream{targetShard: t, Stream: *row, record: rec}
+	return nil
+}
+
+// follow runs the engine, and stores Running when the last table is there.
+func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *target.Target, onDDL replication.OnDDL) error {
+	m, s := r.m, r.stream
+	opts := m.opts.Stream
+	opts.OnDDL, opts.StopAfterCopy, opts.Logger = onDDL, s.record.StopAfterCopy, m.log.With("workflow", s.name().String(), "shard", s.shard)
+	copied := make(chan struct{}, 1)
+	user := opts.Trace.TableFinished
+	opts.Trace.TableFinished = func(t *replication.Table) {
+		select {
+		case copied <- struct{}{}:
+		default:
+		}
+		if user != nil {
+			user(t)
+		}
+	}
+	st := replication.NewStream(from, to, from.Tables(), opts)
+	sctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	saved := make(chan error, 1)
+	go func() { saved <- r.saveCopied(sctx, st, copied, cancel) }()
+	err := st.Run(sctx)
+	cancel()
+	if serr := <-saved; serr != nil && ctx.Err() == nil {
+		return serr
+	}
+	return err
+}
+
+// saveCopied stores the state Running once everything is copied. When that fails, it ends the stream, which then tries again.
+func (r *streamRunner) saveCopied(ctx context.Context, st *replication.Stream, copied <-chan struct{}, end context.CancelFunc) error {
+	for st.Progress().Copying {
+		if pause(ctx, copied, r.m.opts.PollInterval) != nil {
+			return nil
+		}
+	}
+	if r.stream.state() == StateRunning || r.stream.record.StopAfterCopy {
+		return nil
+	}
+	err := r.m.move(ctx, r.stream, eventCopied, "", nil)
+	if _, refused := errors.AsType[*RefusedError](err); refused || err == nil || ctx.Err() != nil {
+		return nil
+	}
+	end()
+	return err
+}
