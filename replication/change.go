@@ -42,6 +42,8 @@ func (p LogPos) String() string { return fmt.Sprintf("%s/%d:%d", p.Server, p.Fil
 // reader has come as far as End (GTID is zero then, and there are no changes).
 type Transaction struct {
 	GTID GTID
+	// Prepared is the GTID of the XA PREPARE whose COMMIT or ROLLBACK this is; both take effect together.
+	Prepared GTID
 	// End is the place right after the transaction in the source's log.
 	End LogPos
 	// Committed is the commit time by the source's clock; zero if the log doesn't tell.

@@ -88,6 +88,9 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 		return s.wake(ctx)
 	}
 	s.position = s.position.Add(t.GTID)
+	if !t.Prepared.IsZero() {
+		s.position = s.position.Add(t.Prepared)
+	}
 	s.unsaved, s.committed = true, t.Committed
 	changes, err := s.split(t.Changes)
 	if err != nil {

@@ -47,8 +47,12 @@ func DataDir(ctx context.Context, b *Binary) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	scratch, err := os.MkdirTemp(parent, "init-")
-	if err != nil {
+	// One name, so that what a killed run has left goes away.
+	scratch := dir + ".init"
+	if err := os.RemoveAll(scratch); err != nil {
+		return "", fmt.Errorf("data folder: %w", err)
+	}
+	if err := os.Mkdir(scratch, 0o755); err != nil {
 		return "", fmt.Errorf("data folder: %w", err)
 	}
 	defer os.RemoveAll(scratch)

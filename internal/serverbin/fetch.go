@@ -59,11 +59,16 @@ func fetch(ctx context.Context, k Kind, cache string, log *slog.Logger) (*Binary
 		return nil, err
 	}
 	var failures []error
+	tried := map[mirror]bool{}
 	for _, suite := range recipes[k].suites {
 		for _, m := range places {
 			if suite != ownSuite {
 				m.suite = suite
 			}
+			if tried[m] {
+				continue
+			}
+			tried[m] = true
 			log.Info("fetching server", "server", string(k), "suite", m.suite)
 			b, err := fetchFrom(ctx, k, cache, m)
 			if err == nil {
@@ -81,8 +86,9 @@ func fetch(ctx context.Context, k Kind, cache string, log *slog.Logger) (*Binary
 
 // fetchFrom downloads into a scratch folder beside the final one and renames at the end.
 func fetchFrom(ctx context.Context, k Kind, cache string, m mirror) (*Binary, error) {
-	scratch, err := os.MkdirTemp(filepath.Join(cache, "servers"), "fetch-"+string(k)+"-")
-	if err != nil {
+	// One name, so that what a killed fetch has left goes away.
+	scratch := rootDir(cache, k) + ".fetch"
+	if err := os.RemoveAll(scratch); err != nil {
 		return nil, fmt.Errorf("scratch folder: %w", err)
 	}
 	defer os.RemoveAll(scratch)

@@ -80,6 +80,14 @@ func (c *conn) convert(ctx context.Context, key string, err error) error {
 	return &topo.NodeError{Key: key, Err: err}
 }
 
+// ready refuses to start anything on a closed connection, which the client would retry for seconds.
+func (c *conn) ready(key string) error {
+	if c.isClosed() {
+		return &topo.NodeError{Key: key, Err: topo.ErrClosed}
+	}
+	return nil
+}
+
 func (c *conn) isClosed() bool {
 	select {
 	case <-c.closing:
@@ -100,6 +108,9 @@ func (c *conn) Get(ctx context.Context, key string) ([]byte, topo.Version, error
 
 // get reads a key and the revision of the read. A key that is missing has version Absent.
 func (c *conn) get(ctx context.Context, key string) (value []byte, v topo.Version, revision int64, err error) {
+	if err := c.ready(key); err != nil {
+		return nil, 0, 0, err
+	}
 	limited, cancel := c.limit(ctx)
 	defer cancel()
 	r, err := c.client.Get(limited, c.path(key))
@@ -114,6 +125,9 @@ func (c *conn) get(ctx context.Context, key string) (value []byte, v topo.Versio
 
 // Put is part of [topo.Conn].
 func (c *conn) Put(ctx context.Context, key string, value []byte, v topo.Version) (topo.Version, error) {
+	if err := c.ready(key); err != nil {
+		return 0, err
+	}
 	limited, cancel := c.limit(ctx)
 	defer cancel()
 	p := c.path(key)
@@ -142,6 +156,9 @@ func (c *conn) Put(ctx context.Context, key string, value []byte, v topo.Version
 
 // Delete is part of [topo.Conn].
 func (c *conn) Delete(ctx context.Context, key string, v topo.Version) error {
+	if err := c.ready(key); err != nil {
+		return err
+	}
 	limited, cancel := c.limit(ctx)
 	defer cancel()
 	p := c.path(key)
@@ -166,6 +183,9 @@ func (c *conn) Delete(ctx context.Context, key string, v topo.Version) error {
 
 // List is part of [topo.Conn].
 func (c *conn) List(ctx context.Context, dir string) ([]string, error) {
+	if err := c.ready(dir); err != nil {
+		return nil, err
+	}
 	limited, cancel := c.limit(ctx)
 	defer cancel()
 	prefix := c.dirPrefix(dir)

@@ -31,6 +31,9 @@ type lock struct {
 
 // Lock is part of [topo.Conn].
 func (c *conn) Lock(ctx context.Context, dir string, r topo.LockRequest) (topo.LockHandle, error) {
+	if err := c.ready(dir); err != nil {
+		return nil, err
+	}
 	if !r.Anywhere {
 		if _, err := c.List(ctx, dir); err != nil {
 			return nil, err
