@@ -58,16 +58,14 @@ func openEnd(ctx context.Context, name string, side mysqlerr.Side, dbs map[strin
 	return e, nil
 }
 
-// A row is one row of a result; its values are valid until the function that got it returns.
+// A resultRow is one row of a result; its values are valid until the function that got it returns.
 type resultRow = []sql.RawBytes
 
-// query runs one statement in its own autocommit transaction. begin is called before each attempt, row for
-// each row of the result; both may be called again from the start after transient trouble.
-func (s *shard) query(ctx context.Context, side mysqlerr.Side, text string, begin func(), row func(resultRow) error) error {
+// again calls f until it succeeds or fails for good.
+func again(ctx context.Context, side mysqlerr.Side, f func() error) error {
 	backoff := retry.Backoff{Max: 5 * time.Second}
 	for attempt := 1; ; attempt++ {
-		begin()
-		err := s.try(ctx, text, row)
+		err := f()
 		if err == nil || ctx.Err() != nil || attempt == attempts || !mysqlerr.Transient(err, side) {
 			return err
 		}
@@ -75,6 +73,15 @@ func (s *shard) query(ctx context.Context, side mysqlerr.Side, text string, begi
 			return err
 		}
 	}
+}
+
+// query runs one statement in its own autocommit transaction. begin is called before each attempt, row for
+// each row of the result; both may be called again from the start after transient trouble.
+func (s *shard) query(ctx context.Context, side mysqlerr.Side, text string, begin func(), row func(resultRow) error) error {
+	return again(ctx, side, func() error {
+		begin()
+		return s.try(ctx, text, row)
+	})
 }
 
 func (s *shard) try(ctx context.Context, text string, row func(resultRow) error) (err error) {

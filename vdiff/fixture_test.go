@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/replication/source"
@@ -125,7 +126,9 @@ func newWorkflow(tb testing.TB, sourceServer string, targetServers []string, ddl
 		w.targets[fmt.Sprint(i)] = database(tb, server(tb, t), fmt.Sprintf("%s_target%d", name, i))
 	}
 	w.both(tb, ddl...)
-	createSidecar(tb, server(tb, targetServers[0]), w.sidecar)
+	if _, err := sidecar.Open(tb.Context(), w.target(), w.sidecar); err != nil {
+		tb.Fatal(err)
+	}
 	var err error
 	w.tables, err = source.Tables(tb.Context(), w.sources["0"], name+"_source", nil)
 	if err != nil {
@@ -173,16 +176,4 @@ func (w *workflow) fill(tb testing.TB, table string, n int, row func(i int) stri
 		statements = append(statements, "INSERT INTO "+table+" VALUES "+b.String()[1:])
 	}
 	w.both(tb, statements...)
-}
-
-// createSidecar makes the tables that a workflow's Create makes.
-func createSidecar(tb testing.TB, s *replicationtest.Server, name string) {
-	tb.Helper()
-	s.MustExec(tb, strings.ReplaceAll(`CREATE DATABASE IF NOT EXISTS DB;
-CREATE TABLE IF NOT EXISTS DB.vdiff (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, vdiff_uuid varchar(64) NOT NULL, workflow varbinary(1024), keyspace varbinary(256),
- shard varchar(255) NOT NULL, db_name varbinary(1024), state varbinary(64), options json, created_at timestamp NULL, started_at timestamp NULL, liveness_timestamp timestamp NULL,
- completed_at timestamp NULL, last_error varbinary(1024), UNIQUE KEY uuid_idx (vdiff_uuid, db_name));
-CREATE TABLE IF NOT EXISTS DB.vdiff_table (vdiff_id bigint NOT NULL, table_name varbinary(128) NOT NULL, state varbinary(64), lastpk varbinary(4000), table_rows bigint NOT NULL DEFAULT 0,
- rows_compared bigint NOT NULL DEFAULT 0, mismatch bool NOT NULL DEFAULT 0, report longtext, created_at timestamp NULL, updated_at timestamp NULL, PRIMARY KEY (vdiff_id, table_name));
-CREATE TABLE IF NOT EXISTS DB.vdiff_log (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, vdiff_id bigint NOT NULL, created_at timestamp NULL, message text NOT NULL)`, "DB", name))
 }

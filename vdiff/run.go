@@ -82,7 +82,7 @@ func (s *session) watched(ctx context.Context, rec *record) error {
 	wg.Go(func() {
 		for retry.Wait(ctx, staleAfter/3) == nil {
 			// Trouble with this statement is trouble for the comparison's own, which will tell.
-			if there, err := s.store.alive(ctx, rec.id); err == nil && !there {
+			if there, err := s.store.alive(ctx, rec); err == nil && !there {
 				cancel(&NotFoundError{Kind: "vdiff", Name: rec.report.UUID, Workflow: s.wf.Name()})
 			}
 		}

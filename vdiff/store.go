@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
-	"github.com/tablehaul/tablehaul/internal/sqltext"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -21,8 +20,8 @@ const staleAfter = 30 * time.Second
 
 // A store keeps the comparisons of one workflow in the sidecar database of the workflow's first target shard.
 type store struct {
-	on                 *shard
-	database           string
+	db                 *sql.DB
+	sidecar            *sidecar.DB
 	keyspace, workflow string
 }
 
@@ -32,49 +31,39 @@ type record struct {
 	report *Report
 }
 
-func (s *store) table(name string) string { return sqltext.QualifiedIdent(s.database, name) }
-
-// exec runs one statement and returns the number of rows that it found.
-func (s *store) exec(ctx context.Context, text string, args ...any) (sql.Result, error) {
-	conn, err := s.on.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close() //nolint:errcheck // gives the connection back
-	if _, err := conn.ExecContext(ctx, s.on.session); err != nil {
-		return nil, err
-	}
-	return conn.ExecContext(ctx, text, args...)
+// do runs f, again after transient trouble; f must have no effect when it fails, or the same one twice.
+func (s *store) do(ctx context.Context, f func() error) error {
+	return again(ctx, mysqlerr.Target, f)
 }
 
 // insert records a comparison in the report's state.
-func (s *store) insert(ctx context.Context, r *Report) (int64, error) {
+func (s *store) insert(ctx context.Context, r *Report) (*record, error) {
 	options, err := json.Marshal(r.Options)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	started := "NULL"
-	if r.State == StateStarted {
-		started = "UTC_TIMESTAMP()"
+	id, err := s.sidecar.InsertVDiff(ctx, &sidecar.VDiff{
+		UUID: r.UUID, Keyspace: s.keyspace, Workflow: s.workflow, Shard: strings.Join(r.TargetShards, ","), State: string(r.State), Options: string(options),
+	})
+	if errors.Is(err, sidecar.ErrExists) {
+		return nil, fmt.Errorf("workflow %s.%s: %w: %s", s.keyspace, s.workflow, ErrExists, r.UUID)
 	}
-	res, err := s.exec(ctx, "INSERT INTO "+s.table("vdiff")+" (vdiff_uuid,workflow,keyspace,shard,db_name,state,options,created_at,started_at,liveness_timestamp)"+
-		" VALUES (?,?,?,?,COALESCE(DATABASE(),''),?,?,UTC_TIMESTAMP(),"+started+",UTC_TIMESTAMP())",
-		r.UUID, s.workflow, s.keyspace, strings.Join(r.TargetShards, ","), string(r.State), string(options))
-	switch {
-	case mysqlerr.DuplicateKey(err):
-		return 0, fmt.Errorf("%w: %s", ErrExists, r.UUID)
-	case err != nil:
-		return 0, fmt.Errorf("record vdiff %s: %w", r.UUID, err)
+	if err == nil {
+		// Says that somebody runs it, if the state says so, and when that began.
+		err = s.do(ctx, func() error { return s.sidecar.UpdateVDiff(ctx, id, string(r.State), "") })
 	}
-	return res.LastInsertId()
+	return &record{id: id, report: r}, err
 }
+
+// claimable is the condition that nobody runs a comparison, and nobody need not.
+var claimable = fmt.Sprintf("(state='%s' OR state='%s' AND COALESCE(liveness_timestamp,created_at)<CURRENT_TIMESTAMP(6)-INTERVAL %d SECOND)",
+	StatePending, StateStarted, int(staleAfter.Seconds()))
 
 // claim makes the caller the runner of a comparison that is pending or whose runner is dead, and tells whether
 // that worked. Its tables begin anew.
 func (s *store) claim(ctx context.Context, id int64) (bool, error) {
-	res, err := s.exec(ctx, fmt.Sprintf("UPDATE %s SET state=?,started_at=UTC_TIMESTAMP(),liveness_timestamp=UTC_TIMESTAMP(),last_error=''"+
-		" WHERE id=? AND (state=? OR state=? AND liveness_timestamp<UTC_TIMESTAMP()-INTERVAL %d SECOND)", s.table("vdiff"), int(staleAfter.Seconds())),
-		string(StateStarted), id, string(StatePending), string(StateStarted))
+	res, err := s.db.ExecContext(ctx, "UPDATE "+s.sidecar.Table("vdiff")+" SET state=?,started_at=CURRENT_TIMESTAMP(6),liveness_timestamp=CURRENT_TIMESTAMP(6),"+
+		"completed_at=NULL,last_error='' WHERE id=? AND "+claimable, string(StateStarted), id)
 	if err != nil {
 		return false, err
 	}
@@ -82,136 +71,139 @@ func (s *store) claim(ctx context.Context, id int64) (bool, error) {
 	if err != nil || n == 0 {
 		return false, err
 	}
-	_, err = s.exec(ctx, "DELETE FROM "+s.table("vdiff_table")+" WHERE vdiff_id=?", id)
+	_, err = s.db.ExecContext(ctx, "DELETE FROM "+s.sidecar.Table("vdiff_table")+" WHERE vdiff_id=?", id)
 	return err == nil, err
 }
 
+// pending lists the UUIDs of the comparisons that can be claimed, oldest first.
+func (s *store) pending(ctx context.Context) (uuids []string, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT vdiff_uuid FROM "+s.sidecar.Table("vdiff")+" WHERE keyspace=? AND workflow=? AND "+claimable+" ORDER BY id",
+		s.keyspace, s.workflow)
+	if mysqlerr.NotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var uuid string
+		if err := rows.Scan(&uuid); err != nil {
+			return nil, err
+		}
+		uuids = append(uuids, uuid)
+	}
+	return uuids, rows.Err()
+}
+
 // alive says that the comparison's runner lives; false if the comparison is gone.
-func (s *store) alive(ctx context.Context, id int64) (bool, error) {
-	if _, err := s.exec(ctx, "UPDATE "+s.table("vdiff")+" SET liveness_timestamp=UTC_TIMESTAMP() WHERE id=?", id); err != nil {
+func (s *store) alive(ctx context.Context, r *record) (bool, error) {
+	if err := s.sidecar.TouchVDiff(ctx, r.id); err != nil {
 		return false, err
 	}
-	n := 0
-	err := s.on.query(ctx, mysqlerr.Target, fmt.Sprintf("SELECT 1 FROM %s WHERE id=%d", s.table("vdiff"), id),
-		func() { n = 0 }, func(resultRow) error { n++; return nil })
-	return n > 0, err
+	_, err := s.sidecar.VDiff(ctx, r.report.UUID)
+	if errors.Is(err, sidecar.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // finish records a comparison's last state.
 func (s *store) finish(ctx context.Context, id int64, state State, message string) error {
-	completed := "NULL"
-	if state.Done() {
-		completed = "UTC_TIMESTAMP()"
-	}
-	if _, err := s.exec(ctx, "UPDATE "+s.table("vdiff")+" SET state=?,last_error=?,completed_at="+completed+" WHERE id=?",
-		string(state), clip(message, 1000), id); err != nil {
-		return err
-	}
-	return s.log(ctx, id, "State changed to: "+string(state))
-}
-
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return string(wholeRunes([]byte(s[:n])))
+	return s.do(ctx, func() error {
+		if err := s.sidecar.UpdateVDiff(ctx, id, string(state), message); err != nil {
+			return err
+		}
+		return s.sidecar.LogVDiff(ctx, id, "State changed to: "+string(state))
+	})
 }
 
 func (s *store) log(ctx context.Context, id int64, message string) error {
-	_, err := s.exec(ctx, "INSERT INTO "+s.table("vdiff_log")+" (vdiff_id,created_at,message) VALUES (?,UTC_TIMESTAMP(),?)", id, clip(message, 1000))
-	return err
+	return s.do(ctx, func() error { return s.sidecar.LogVDiff(ctx, id, message) })
 }
 
 // saveTable records what has been found in a table.
 func (s *store) saveTable(ctx context.Context, id int64, t *TableReport, upTo replication.Key) error {
-	t.UpdatedAt = time.Now().UTC().Truncate(time.Second)
 	report, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
-	state := []any{string(t.State), []byte(upTo), t.RowsEstimate, t.RowsCompared(), t.HasMismatch(), string(report)}
-	// The values come twice: MySQL and MariaDB have no common way to name the row that was not inserted.
-	_, err = s.exec(ctx, "INSERT INTO "+s.table("vdiff_table")+" (state,lastpk,table_rows,rows_compared,mismatch,report,vdiff_id,table_name,created_at,updated_at)"+
-		" VALUES (?,?,?,?,?,?,?,?,UTC_TIMESTAMP(),UTC_TIMESTAMP())"+
-		" ON DUPLICATE KEY UPDATE state=?,lastpk=?,table_rows=?,rows_compared=?,mismatch=?,report=?,updated_at=UTC_TIMESTAMP()",
-		slices.Concat(state, []any{id, t.Table}, state)...)
-	if err != nil {
-		return fmt.Errorf("save report of table %s: %w", t.Table, err)
-	}
-	return nil
+	return s.do(ctx, func() error {
+		return s.sidecar.SaveVDiffTable(ctx, sidecar.VDiffTable{
+			VDiffID: id, Table: t.Table, State: string(t.State), LastPK: upTo, TableRows: t.RowsEstimate, RowsCompared: t.RowsCompared(),
+			Mismatch: t.HasMismatch(), Report: string(report),
+		})
+	})
 }
 
-const recordColumns = "id,vdiff_uuid,state,shard,options,created_at,started_at,completed_at,COALESCE(last_error,'')"
-
-// list returns the comparisons of the workflow, newest first, without their tables. where is a condition on top.
-func (s *store) list(ctx context.Context, where string, limit int) ([]*record, error) {
-	text := fmt.Sprintf("SELECT %s FROM %s WHERE keyspace=%s AND workflow=%s%s ORDER BY id DESC LIMIT %d",
-		recordColumns, s.table("vdiff"), sqltext.String(s.keyspace), sqltext.String(s.workflow), where, limit)
-	var out []*record
-	err := s.on.query(ctx, mysqlerr.Target, text, func() { out = nil }, func(v resultRow) error {
-		r := &Report{Workflow: s.workflow, Keyspace: s.keyspace, UUID: string(v[1]), State: State(v[2]), LastError: string(v[8])}
-		if len(v[3]) > 0 {
-			r.TargetShards = strings.Split(string(v[3]), ",")
-		}
-		rec := &record{report: r}
-		_, err := fmt.Sscan(string(v[0]), &rec.id)
-		if len(v[4]) > 0 {
-			err = errors.Join(err, json.Unmarshal(v[4], &r.Options))
-		}
-		for i, t := range []*time.Time{&r.CreatedAt, &r.StartedAt, &r.CompletedAt} {
-			err = errors.Join(err, parseTime(v[5+i], t))
-		}
-		out = append(out, rec)
-		return err
-	})
-	if mysqlerr.NotFound(err) {
+// list returns the comparisons of the workflow, newest first, without their tables.
+func (s *store) list(ctx context.Context) ([]*record, error) {
+	stored, err := s.sidecar.VDiffs(ctx, s.keyspace, s.workflow)
+	if errors.Is(err, sidecar.ErrNotFound) {
 		// No workflow has written to this server yet.
 		return nil, nil
+	}
+	out := make([]*record, 0, len(stored))
+	for i := range stored {
+		r, rerr := newRecord(&stored[i])
+		if err = errors.Join(err, rerr); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
 	}
 	return out, err
 }
 
-func parseTime(v []byte, t *time.Time) (err error) {
-	if len(v) > 0 {
-		*t, err = time.Parse(datetimeLayout, string(v))
+func newRecord(v *sidecar.VDiff) (*record, error) {
+	r := &Report{
+		Workflow: v.Workflow, Keyspace: v.Keyspace, UUID: v.UUID, State: State(v.State), LastError: v.LastError,
+		CreatedAt: v.Created, StartedAt: v.Started, CompletedAt: v.Completed,
 	}
-	return err
+	if v.Shard != "" {
+		r.TargetShards = strings.Split(v.Shard, ",")
+	}
+	if v.Options != "" {
+		if err := json.Unmarshal([]byte(v.Options), &r.Options); err != nil {
+			return nil, fmt.Errorf("stored options of vdiff %s: %w", v.UUID, err)
+		}
+	}
+	return &record{id: v.ID, report: r}, nil
 }
 
 // find returns a comparison by UUID or "last", with its tables.
 func (s *store) find(ctx context.Context, uuid string) (*record, error) {
-	where := ""
-	if uuid != Last {
-		where = " AND vdiff_uuid=" + sqltext.String(uuid)
+	var v *sidecar.VDiff
+	var err error
+	if uuid == Last {
+		v, err = s.sidecar.LastVDiff(ctx, s.keyspace, s.workflow)
+	} else {
+		v, err = s.sidecar.VDiff(ctx, uuid)
 	}
-	recs, err := s.list(ctx, where, 1)
+	if errors.Is(err, sidecar.ErrNotFound) || err == nil && (v.Keyspace != s.keyspace || v.Workflow != s.workflow) {
+		return nil, &NotFoundError{Kind: "vdiff", Name: uuid, Workflow: s.keyspace + "." + s.workflow}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(recs) == 0 {
-		return nil, &NotFoundError{Kind: "vdiff", Name: uuid, Workflow: s.keyspace + "." + s.workflow}
+	r, err := newRecord(v)
+	if err != nil {
+		return nil, err
 	}
-	return recs[0], s.loadTables(ctx, recs[0])
+	return r, s.loadTables(ctx, r)
 }
 
 func (s *store) loadTables(ctx context.Context, r *record) error {
-	text := fmt.Sprintf("SELECT report FROM %s WHERE vdiff_id=%d ORDER BY table_name", s.table("vdiff_table"), r.id)
-	return s.on.query(ctx, mysqlerr.Target, text, func() { r.report.Tables = nil }, func(v resultRow) error {
+	tables, err := s.sidecar.VDiffTables(ctx, r.id)
+	if err != nil {
+		return err
+	}
+	for _, v := range tables {
 		t := new(TableReport)
-		if err := json.Unmarshal(v[0], t); err != nil {
-			return fmt.Errorf("stored report of vdiff %s: %w", r.report.UUID, err)
+		if err := json.Unmarshal([]byte(v.Report), t); err != nil {
+			return fmt.Errorf("stored report of vdiff %s, table %s: %w", r.report.UUID, v.Table, err)
 		}
+		t.UpdatedAt = v.Updated
 		r.report.Tables = append(r.report.Tables, t)
-		return nil
-	})
-}
-
-// delete removes a comparison; the rows that hang on it first, so that a crash leaves something to delete.
-func (s *store) delete(ctx context.Context, id int64) error {
-	for _, step := range [][2]string{{"vdiff_table", "vdiff_id"}, {"vdiff_log", "vdiff_id"}, {"vdiff", "id"}} {
-		if _, err := s.exec(ctx, "DELETE FROM "+s.table(step[0])+" WHERE "+step[1]+"=?", id); err != nil {
-			return err
-		}
 	}
 	return nil
 }

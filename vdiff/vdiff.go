@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -144,19 +145,18 @@ func (v *VDiff) RunPending(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	recs, err := s.store.list(ctx, fmt.Sprintf(" AND (state='%s' OR state='%s' AND liveness_timestamp<UTC_TIMESTAMP()-INTERVAL %d SECOND)",
-		StatePending, StateStarted, int(staleAfter.Seconds())), 100)
+	uuids, err := s.store.pending(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, rec := range slices.Backward(recs) {
+	for _, uuid := range uuids {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, context.Cause(ctx))...)
 		}
 		// Another process may have been faster.
-		if _, err := v.resume(ctx, rec.report.UUID, StatePending); err != nil && !errors.Is(err, ErrState) && !errors.Is(err, ErrNotFound) {
-			errs = append(errs, fmt.Errorf("vdiff %s: %w", rec.report.UUID, err))
+		if _, err := v.resume(ctx, uuid, StatePending); err != nil && !errors.Is(err, ErrState) && !errors.Is(err, ErrNotFound) {
+			errs = append(errs, fmt.Errorf("vdiff %s: %w", uuid, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -182,7 +182,7 @@ func (v *VDiff) List(ctx context.Context) ([]*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.store.list(ctx, "", 100)
+	recs, err := s.store.list(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (v *VDiff) Delete(ctx context.Context, uuid string) error {
 	if err != nil {
 		return err
 	}
-	return s.store.delete(ctx, rec.id)
+	return s.store.sidecar.DeleteVDiff(ctx, rec.report.UUID)
 }
 
 // A session is the opened ends of a workflow.
@@ -231,7 +231,8 @@ func (v *VDiff) open(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	keyspace, workflow, _ := strings.Cut(v.wf.Name(), ".")
-	s.store = &store{on: s.target.shards[0], database: v.wf.Sidecar(), keyspace: keyspace, workflow: workflow}
+	first := s.target.shards[0].db
+	s.store = &store{db: first, sidecar: sidecar.Attach(first, v.wf.Sidecar()), keyspace: keyspace, workflow: workflow}
 	return s, nil
 }
 
@@ -264,11 +265,8 @@ func (v *VDiff) record(ctx context.Context, opts Options, state State) (*session
 		Workflow: s.store.workflow, Keyspace: s.store.keyspace, UUID: cmp.Or(opts.UUID, newUUID()), State: state,
 		SourceShards: s.source.names(), TargetShards: s.target.names(), Options: opts,
 	}
-	id, err := s.store.insert(ctx, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s, &record{id: id, report: r}, nil
+	rec, err := s.store.insert(ctx, r)
+	return s, rec, err
 }
 
 // running checks that all streams are past the copy and run.
