@@ -282,6 +282,19 @@ func TestSourceTimeZone(t *testing.T) {
 	}
 }
 
+// TestHashesMadeHere holds the hashes that are computed in this process against those of the server, for all types.
+func TestHashesMadeHere(t *testing.T) {
+	w := newWorkflow(t, "source", []string{"target"}, types, typesRow, "INSERT INTO types (id) VALUES (7)", "ALTER TABLE types ADD v VECTOR(3)", "UPDATE types SET v=STRING_TO_VECTOR('[1,2,3]') WHERE id<>7")
+	w.zone = time.UTC
+	if r := create(t, w, vdiff.Options{}); !r.Equal() || r.RowsCompared() != 2 {
+		t.Fatal(r)
+	}
+	run(t, w.target(), "UPDATE types SET db=0.2 WHERE id<>7")
+	if r := create(t, w, vdiff.Options{}); r.Tables[0].MismatchedRows != 1 || !slices.Equal(r.Tables[0].Mismatched[0].Columns, []string{"db"}) {
+		t.Fatal(r)
+	}
+}
+
 // TestCompositeKeyReadsOneRange proves that a chunk in the middle of a composite key does not read the rows before it.
 func TestCompositeKeyReadsOneRange(t *testing.T) {
 	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (a INT NOT NULL, b INT NOT NULL, c INT NOT NULL, v INT, PRIMARY KEY (a,b,c))")
