@@ -45,7 +45,7 @@ type NameError struct {
 }
 
 func (e *NameError) Error() string {
-	return fmt.Sprintf("bad %s name %q: %s", e.Kind, e.Name, e.Reason)
+	return fmt.Sprintf("bad %s %q: %s", e.Kind, e.Name, e.Reason)
 }
 
 // RecordError says that the value of a key is not the record that belongs there.

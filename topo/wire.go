@@ -94,42 +94,66 @@ func decode(b []byte, m message) error {
 type keyed interface{ lastKey() string }
 
 func encode(m message) []byte {
-	w := writer{l: m.memo(), left: make(map[protowire.Number][]chunk), same: make(map[protowire.Number]bool), lists: make(map[protowire.Number]bool)}
-	var order []protowire.Number
-	for _, f := range m.fields() {
-		num := f.number()
-		w.left[num] = f.chunks()
-		w.same[num] = slices.EqualFunc(w.left[num], w.l.was[num], equalChunks)
-		_, isList := f.(repeated)
-		w.lists[num] = isList
-		order = append(order, num)
-	}
-	seen := make(map[protowire.Number]int)
+	w := newWriter(m)
 	for _, c := range w.l.chunks {
-		w.rewrite(c, seen[c.num])
-		seen[c.num]++
+		w.flush(c.num)
+		w.rewrite(c, w.seen[c.num])
+		w.seen[c.num]++
 	}
-	for _, num := range order {
-		if w.same[num] && seen[num] > 0 {
-			continue
-		}
-		for _, c := range w.left[num] {
-			w.b = append(w.b, c.raw...)
-		}
-	}
+	w.flush(protowire.MaxValidNumber)
 	return w.b
 }
 
 // repeated is a field of more than one occurrence.
 type repeated interface{ isRepeated() }
 
-// writer lays a message out as it was read, with its present values.
+// writer lays a message out as it was read, with its present values. What is new comes where protobuf would write it.
 type writer struct {
 	b     []byte
 	l     *layout
+	order []protowire.Number           // of the known fields, as protobuf writes them
 	left  map[protowire.Number][]chunk // values that are still to be written
 	same  map[protowire.Number]bool    // nothing of the field has changed
 	lists map[protowire.Number]bool
+	total map[protowire.Number]int // how often the field was read
+	seen  map[protowire.Number]int // how many of these have been passed
+}
+
+func newWriter(m message) *writer {
+	w := &writer{
+		l:    m.memo(),
+		left: make(map[protowire.Number][]chunk), same: make(map[protowire.Number]bool),
+		lists: make(map[protowire.Number]bool),
+		total: make(map[protowire.Number]int), seen: make(map[protowire.Number]int),
+	}
+	for _, f := range m.fields() {
+		num := f.number()
+		w.order = append(w.order, num)
+		w.left[num] = f.chunks()
+		w.same[num] = slices.EqualFunc(w.left[num], w.l.was[num], equalChunks)
+		_, w.lists[num] = f.(repeated)
+	}
+	slices.Sort(w.order)
+	for _, c := range w.l.chunks {
+		w.total[c.num]++
+	}
+	return w
+}
+
+// flush writes what is left of the fields before num that do not come again.
+func (w *writer) flush(num protowire.Number) {
+	for _, n := range w.order {
+		if n >= num {
+			return
+		}
+		if w.seen[n] < w.total[n] || w.same[n] {
+			continue
+		}
+		for _, c := range w.left[n] {
+			w.b = append(w.b, c.raw...)
+		}
+		w.left[n] = nil
+	}
 }
 
 // rewrite writes what stands for c, the nth occurrence of its number, now.
