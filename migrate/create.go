@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/topo"
@@ -124,7 +125,7 @@ func (c *creation) checkNew(ctx context.Context) error {
 	unmade := false
 	for _, t := range c.targets {
 		streams, err := c.m.streams(ctx, t, c.name.Workflow)
-		if err != nil {
+		if err != nil && !mysqlerr.AccessDenied(err) { // the checks name the privilege
 			return fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
 		}
 		for _, s := range streams {

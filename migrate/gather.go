@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/source"
 )
@@ -38,6 +39,9 @@ func (c *creation) preflight(ctx context.Context) error {
 	}
 	for _, s := range c.sourceStates {
 		checkSourceServer(&c.fs, s.server, s.replica)
+		if s.server.mariadb {
+			continue // nothing more can be said
+		}
 		s.selected = selectTables(&c.fs, c.opts, s)
 	}
 	for i, s := range c.sourceStates {
@@ -134,7 +138,7 @@ func (c *creation) look(ctx context.Context, t *targetShard, st *targetState, se
 		}
 		there = append(there, name)
 		filled, err := holdsRows(ctx, t.admin, st.schema, name)
-		if err != nil {
+		if err != nil && !mysqlerr.AccessDenied(err) { // the checks name the privilege
 			return err
 		}
 		st.filled[name] = filled
@@ -150,6 +154,9 @@ func (c *creation) look(ctx context.Context, t *targetShard, st *targetState, se
 				st.taken[name] = s.name().String()
 			}
 		}
+	}
+	if mysqlerr.AccessDenied(err) {
+		return nil
 	}
 	return err
 }
