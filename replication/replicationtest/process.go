@@ -83,11 +83,10 @@ func (p *process) stop(ctx context.Context) error {
 	}
 }
 
-// signal reaches the whole process group. Signalling a process that has ended is no error.
+// signal signals the program; one that has ended already is what most callers want.
 func (p *process) signal(sig syscall.Signal) {
-	if p.running() {
-		signalGroup(p.cmd.Process, sig)
-	}
+	//nolint:errcheck // the only error is that it has ended, and that is awaited elsewhere
+	p.cmd.Process.Signal(sig)
 }
 
 // daemon is a server program that can be started again and again in one folder.
@@ -99,7 +98,8 @@ type daemon struct {
 	logs  []string // files that LogTail reads, best first
 	ready func(context.Context) error
 
-	mu struct {
+	life sync.Mutex // held by whoever starts or stops; kill9 doesn't wait for it
+	mu   struct {
 		sync.Mutex
 		p      *process
 		closed bool
@@ -109,32 +109,39 @@ type daemon struct {
 // errBind is the error of a start that lost its port to somebody else.
 var errBind = errors.New("address already in use")
 
-// start starts the program, which must not run, and waits until it is ready.
-func (d *daemon) start(ctx context.Context) error {
+// present returns the latest run, nil before the first.
+func (d *daemon) present() *process {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.mu.p
+}
+
+func (d *daemon) running() bool {
+	p := d.present()
+	return p != nil && p.running()
+}
+
+// start starts the program, if it doesn't run, and waits until it is ready.
+func (d *daemon) start(ctx context.Context) error {
+	d.life.Lock()
+	defer d.life.Unlock()
 	return d.startLocked(ctx)
 }
 
 func (d *daemon) startLocked(ctx context.Context) error {
-	if d.mu.closed {
-		return fmt.Errorf("%s: closed", d.name)
-	}
-	if d.mu.p != nil && d.mu.p.running() {
+	if d.running() {
 		return nil
 	}
 	seen := d.logSize()
-	p, err := startProcess(ctx, d.argv(), d.env, d.dir.path, filepath.Join(d.dir.path, "output.log"))
+	p, err := d.launch(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.name, err)
 	}
-	d.mu.p = p
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	var last error
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-		last = d.ready(attempt)
+		last := d.ready(attempt)
 		cancel()
 		if last == nil {
 			return nil
@@ -153,6 +160,20 @@ func (d *daemon) startLocked(ctx context.Context) error {
 	}
 }
 
+// launch starts the program, unless the daemon has been closed.
+func (d *daemon) launch(ctx context.Context) (*process, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.closed {
+		return nil, errors.New("closed")
+	}
+	p, err := startProcess(ctx, d.argv(), d.env, d.dir.path, filepath.Join(d.dir.path, "output.log"))
+	if err == nil {
+		d.mu.p = p
+	}
+	return p, err
+}
+
 func endOf(p *process) error {
 	if p.err == nil {
 		return errors.New("exit status 0")
@@ -161,69 +182,61 @@ func endOf(p *process) error {
 }
 
 func (d *daemon) restart(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.p != nil && d.mu.p.running() {
-		if err := d.mu.p.stop(ctx); err != nil {
-			return fmt.Errorf("%s: %w", d.name, err)
-		}
+	d.life.Lock()
+	defer d.life.Unlock()
+	if err := d.stopLocked(ctx); err != nil {
+		return err
 	}
 	return d.startLocked(ctx)
 }
 
 func (d *daemon) stop(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.p == nil {
+	d.life.Lock()
+	defer d.life.Unlock()
+	return d.stopLocked(ctx)
+}
+
+func (d *daemon) stopLocked(ctx context.Context) error {
+	if !d.running() {
 		return nil
 	}
-	if err := d.mu.p.stop(ctx); err != nil {
+	if err := d.present().stop(ctx); err != nil {
 		return fmt.Errorf("%s: %w", d.name, err)
 	}
 	return nil
 }
 
+// kill9 kills the program, also one that is being started or stopped.
 func (d *daemon) kill9() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.p != nil {
-		d.mu.p.kill()
+	if p := d.present(); p != nil {
+		p.kill()
 	}
 }
 
 // signal sends sig to the running program; nothing happens when none runs.
 func (d *daemon) signal(sig syscall.Signal) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.p != nil {
-		d.mu.p.signal(sig)
+	if p := d.present(); p != nil {
+		p.signal(sig)
 	}
 }
 
-func (d *daemon) running() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.mu.p != nil && d.mu.p.running()
+// pid returns the program's process id, 0 when it doesn't run.
+func (d *daemon) pid() int {
+	if p := d.present(); p != nil && p.running() {
+		return p.cmd.Process.Pid
+	}
+	return 0
 }
 
-// close kills the program and removes its folder.
+// close kills the program for good and removes its folder.
 func (d *daemon) close() error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.mu.closed = true
-	if d.mu.p != nil {
-		d.mu.p.kill()
-	}
+	d.mu.Unlock()
+	d.kill9()
+	d.life.Lock() // a start that is under way sees the program's end
+	defer d.life.Unlock()
 	return d.dir.remove()
-}
-
-func (d *daemon) pid() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.mu.p == nil || !d.mu.p.running() {
-		return 0
-	}
-	return d.mu.p.cmd.Process.Pid
 }
 
 // logTail returns the last n lines of the first log that has any.

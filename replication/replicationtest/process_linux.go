@@ -1,9 +1,6 @@
 package replicationtest
 
-import (
-	"os"
-	"syscall"
-)
+import "syscall"
 
 // dieWithParent has the kernel kill the child with the thread that started it. The child
 // leads a process group, so that an interrupt from the terminal reaches the test alone,
@@ -11,9 +8,4 @@ import (
 func dieWithParent(a *syscall.SysProcAttr) {
 	a.Setpgid = true
 	a.Pdeathsig = syscall.SIGKILL
-}
-
-func signalGroup(p *os.Process, sig syscall.Signal) {
-	//nolint:errcheck // the group may have ended; its end is awaited elsewhere
-	syscall.Kill(-p.Pid, sig)
 }

@@ -158,6 +158,27 @@ func TestFreeze(t *testing.T) {
 	s.MustQuery(t, "SELECT 1")
 }
 
+// A test may kill a server that another goroutine is just starting.
+func TestKillWhileStarting(t *testing.T) {
+	needsServers(t)
+	t.Parallel()
+	s := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
+	s.Kill9()
+	result := make(chan error, 1)
+	go func() { result <- s.Restart(t.Context()) }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.PID() == 0 {
+		<-tick.C
+	}
+	s.Kill9()
+	if err := <-result; err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the start ended with %v, want one that says the server was killed", err)
+	}
+	s.MustRestart(t)
+	s.MustQuery(t, "SELECT 1")
+}
+
 func TestMissingServer(t *testing.T) {
 	t.Setenv("MYSQLD", "")
 	t.Setenv("PATH", "")
