@@ -96,26 +96,28 @@ func (d *DB) appendFence(dst []byte, id, epoch int64) []byte {
 	return append(dst, ", TRUE, (SELECT TRUE UNION SELECT FALSE))"...)
 }
 
-// AppendPosition appends a statement that writes m as the stream's position, in the ring's next slot. It
-// affects one row, or fails with FenceError.
+// AppendPosition appends a statement that writes m as the stream's position, in the ring's next slot. If it
+// does not fail, with FenceError or otherwise, the position is written.
 func (d *DB) AppendPosition(dst []byte, id, epoch int64, m Mark) []byte {
 	micros := int64(0)
 	if !m.Transaction.IsZero() {
 		micros = m.Transaction.UnixMicro()
 	}
-	dst = append(append(append(dst, "UPDATE "...), d.table("vreplication_pos")...), " SET seq="...)
-	dst = append(strconv.AppendInt(dst, m.Seq, 10), ", pos="...)
-	dst = append(sqltext.AppendBinary(dst, []byte(m.Position)), ", transaction_timestamp="...)
-	dst = append(strconv.AppendInt(dst, micros, 10), ", ddl="...)
+	dst = append(append(append(dst, "INSERT INTO "...), d.table("vreplication_pos")...),
+		" (vrepl_id, slot, seq, pos, transaction_timestamp, ddl) SELECT "...)
+	dst = append(strconv.AppendInt(dst, id, 10), ", "...)
+	dst = append(strconv.AppendInt(dst, m.Seq%ringSlots, 10), ", "...)
+	dst = append(strconv.AppendInt(dst, m.Seq, 10), ", "...)
+	dst = append(sqltext.AppendBinary(dst, []byte(m.Position)), ", "...)
+	dst = append(strconv.AppendInt(dst, micros, 10), ", "...)
 	if m.DDL == "" {
 		dst = append(dst, "NULL"...)
 	} else {
 		dst = sqltext.AppendString(append(dst, "_utf8mb4"...), []byte(m.DDL))
 	}
-	dst = append(strconv.AppendInt(append(dst, " WHERE vrepl_id="...), id, 10), " AND slot="...)
-	dst = append(strconv.AppendInt(dst, m.Seq%ringSlots, 10), " AND seq<"...)
-	dst = append(strconv.AppendInt(dst, m.Seq, 10), " AND "...)
-	return d.appendFence(dst, id, epoch)
+	dst = d.appendFence(append(dst, " FROM (SELECT 1 AS x) AS one WHERE "...), id, epoch)
+	return append(dst, " ON DUPLICATE KEY UPDATE seq=VALUES(seq), pos=VALUES(pos),"+
+		" transaction_timestamp=VALUES(transaction_timestamp), ddl=VALUES(ddl)"...)
 }
 
 // A Span is a row of copy_state: what one or more chunks have copied of a table. Lo and Hi are packed keys;
@@ -136,7 +138,7 @@ func (d *DB) AppendSpan(dst []byte, id, epoch int64, s Span) []byte {
 	dst = append(appendKey(dst, s.Lo), ", "...)
 	dst = append(appendKey(dst, s.Hi), ", "...)
 	dst = append(strconv.AppendInt(dst, s.Rows, 10), ", "...)
-	dst = append(strconv.AppendInt(dst, s.Bytes, 10), " FROM (SELECT 1) AS one WHERE "...)
+	dst = append(strconv.AppendInt(dst, s.Bytes, 10), " FROM (SELECT 1 AS x) AS one WHERE "...)
 	return d.appendFence(dst, id, epoch)
 }
 

@@ -256,7 +256,7 @@ func commit(ctx context.Context, db *sql.DB, statements ...[]byte) error {
 		if err != nil {
 			return err
 		}
-		if n, err := r.RowsAffected(); err != nil || n != 1 {
+		if n, err := r.RowsAffected(); err != nil || n == 0 {
 			return fmt.Errorf("%d rows affected by %s, %v", n, s, err)
 		}
 	}
