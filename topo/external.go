@@ -27,7 +27,9 @@ func (e *ExternalCluster) fields() []field {
 	if e.Kind == ExternalMySQL {
 		return []field{stringsField{label{1, "hosts"}, &e.Hosts}}
 	}
-	return []field{valueField[Address, addressMessage, *addressMessage]{label{1, "topo_config"}, &e.Topo,
+	return []field{valueField[Address, addressMessage, *addressMessage]{
+		label{1, "topo_config"},
+		&e.Topo,
 		func(a Address) addressMessage { return addressMessage{a: a} },
 		func(m addressMessage) (Address, error) { return m.a, nil },
 	}}

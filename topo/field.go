@@ -346,7 +346,9 @@ func (m *keyRangeMessage) fields() []field {
 }
 
 func keyRangeField(num protowire.Number, text string, v *KeyRange) field {
-	return valueField[KeyRange, keyRangeMessage, *keyRangeMessage]{label{num, text}, v,
+	return valueField[KeyRange, keyRangeMessage, *keyRangeMessage]{
+		label{num, text},
+		v,
 		func(r KeyRange) keyRangeMessage { return keyRangeMessage{start: r.Start(), end: r.End()} },
 		func(m keyRangeMessage) (KeyRange, error) { return NewKeyRange(m.start, m.end) },
 	}
@@ -365,7 +367,9 @@ func (m *aliasMessage) fields() []field {
 }
 
 func aliasField(num protowire.Number, text string, v *TabletAlias) field {
-	return valueField[TabletAlias, aliasMessage, *aliasMessage]{label{num, text}, v,
+	return valueField[TabletAlias, aliasMessage, *aliasMessage]{
+		label{num, text},
+		v,
 		func(a TabletAlias) aliasMessage { return aliasMessage{alias: a} },
 		func(m aliasMessage) (TabletAlias, error) { return m.alias, nil },
 	}

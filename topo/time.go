@@ -22,7 +22,9 @@ func (m *timeMessage) fields() []field {
 
 // timeField is a point in time; the zero Time stands for none. Times are read in UTC.
 func timeField(num protowire.Number, text string, v *time.Time) field {
-	return valueField[time.Time, timeMessage, *timeMessage]{label{num, text}, v,
+	return valueField[time.Time, timeMessage, *timeMessage]{
+		label{num, text},
+		v,
 		func(t time.Time) timeMessage {
 			return timeMessage{seconds: t.Unix(), nanoseconds: int32(t.Nanosecond())}
 		},
