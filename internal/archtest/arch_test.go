@@ -53,7 +53,7 @@ var allowed = map[string]string{
 // library, or anything below it, in files that aren't tests.
 var reserved = map[string]string{
 	"go.etcd.io/etcd":                  "topo/etcdtopo",
-	"github.com/go-mysql-org/go-mysql": "replication/source internal/mysqlconn internal/mysqlerr",
+	"github.com/go-mysql-org/go-mysql": "replication/source replication/target internal/mysqlconn internal/mysqlerr",
 	"github.com/pingcap/errors":        "",
 	"github.com/pingcap/log":           "",
 	"github.com/prometheus":            "",
