@@ -2,6 +2,7 @@ package topo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -157,7 +158,18 @@ func (s *Server) InitTablet(ctx context.Context, t Tablet) (err error) {
 	if err := create(ctx, c, tabletKey(t.Alias), &t); err != nil {
 		return err
 	}
-	err = upsert(ctx, c, replicationKey(t.Keyspace, t.Shard), func(r *ShardReplication) error {
+	if err := s.enlist(ctx, c, &t); err != nil {
+		// The tablet must not stay half-made: it would be in the way of the next try.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTimeout)
+		defer cancel()
+		return errors.Join(err, remove(ctx, c, &t))
+	}
+	return nil
+}
+
+// enlist makes a new tablet known to its shard.
+func (s *Server) enlist(ctx context.Context, c Conn, t *Tablet) error {
+	err := upsert(ctx, c, replicationKey(t.Keyspace, t.Shard), func(r *ShardReplication) error {
 		if r.index(t.Alias) < 0 {
 			r.Nodes = append(r.Nodes, ReplicationNode{Alias: t.Alias})
 		}
@@ -170,6 +182,18 @@ func (s *Server) InitTablet(ctx context.Context, t Tablet) (err error) {
 		r.PrimaryAlias, r.PrimaryTermStart = t.Alias, t.PrimaryTermStart
 		return nil
 	})
+}
+
+// remove removes a tablet from its cell.
+func remove(ctx context.Context, c Conn, t *Tablet) error {
+	err := update(ctx, c, replicationKey(t.Keyspace, t.Shard), func(r *ShardReplication) error {
+		r.Nodes = slices.DeleteFunc(r.Nodes, func(n ReplicationNode) bool { return n.Alias == t.Alias })
+		return nil
+	})
+	if ignoreMissing(err) != nil {
+		return err
+	}
+	return c.Delete(ctx, tabletKey(t.Alias), AnyVersion)
 }
 
 // SetPrimary makes a tablet the primary of its shard and the former primary a replica, in the records only: it
@@ -272,12 +296,5 @@ func (s *Server) DeleteTablet(ctx context.Context, alias TabletAlias) error {
 	if ignoreMissing(err) != nil {
 		return err
 	}
-	err = update(ctx, c, replicationKey(t.Keyspace, t.Shard), func(r *ShardReplication) error {
-		r.Nodes = slices.DeleteFunc(r.Nodes, func(n ReplicationNode) bool { return n.Alias == alias })
-		return nil
-	})
-	if ignoreMissing(err) != nil {
-		return err
-	}
-	return c.Delete(ctx, tabletKey(alias), AnyVersion)
+	return remove(ctx, c, t)
 }

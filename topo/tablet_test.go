@@ -335,3 +335,56 @@ func TestConcurrentCreateShard(t *testing.T) {
 		}
 	}
 }
+
+// failing fails writes of keys that have a part in their name.
+type failing struct {
+	topo.Conn
+	part string
+}
+
+var errWrite = errors.New("no")
+
+func (f *failing) Put(ctx context.Context, key string, value []byte, v topo.Version) (topo.Version, error) {
+	if f.part != "" && strings.Contains(key, f.part) {
+		return 0, errWrite
+	}
+	return f.Conn.Put(ctx, key, value, v)
+}
+
+func TestInitTabletLeavesNothing(t *testing.T) {
+	mem := memorytopo.New()
+	ctx := t.Context()
+	broken := new(failing)
+	open := func(ctx context.Context, a topo.Address) (topo.Conn, error) {
+		c, err := mem.Open(ctx, a)
+		if a.Root == "/global" {
+			broken.Conn = c
+			c = broken
+		}
+		return c, err
+	}
+	ts, err := topo.Open(ctx, topo.Openers{"memory": open}, topo.Address{Type: "memory", Root: "/global"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ts.Close()
+	if err := errors.Join(
+		ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", Root: "/zone1"}),
+		ts.CreateKeyspace(ctx, topo.Keyspace{Name: "commerce"}),
+		ts.CreateShard(ctx, "commerce", "-80"),
+	); err != nil {
+		t.Fatal(err)
+	}
+	primary := topo.Tablet{Alias: topo.TabletAlias{Cell: "zone1", UID: 1}, MySQLHostname: "db", MySQLPort: 1, Keyspace: "commerce", Shard: "-80", Type: topo.TabletPrimary}
+	broken.part = "/Shard"
+	if err := ts.InitTablet(ctx, primary); !errors.Is(err, errWrite) {
+		t.Fatalf("init: %v", err)
+	}
+	broken.part = ""
+	if got, err := ts.Tablets(ctx, "commerce", "-80"); err != nil || len(got) != 0 {
+		t.Errorf("tablets are %s, %v", aliases(got), err)
+	}
+	if err := ts.InitTablet(ctx, primary); err != nil {
+		t.Errorf("the second try: %v", err)
+	}
+}

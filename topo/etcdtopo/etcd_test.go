@@ -2,12 +2,19 @@ package etcdtopo_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"math/big"
 	"net"
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -305,6 +312,79 @@ func TestLogin(t *testing.T) {
 		_, err := etcdtopo.Opener(o)(ctx, topo.Address{Server: e.Addr(), Root: "/r"})
 		if err == nil || errors.Is(err, topo.ErrUnreachable) || strings.Contains(err.Error(), password) {
 			t.Errorf("%q: %v", o.Username, err)
+		}
+	}
+}
+
+// startTLS puts a TLS endpoint in front of a server and returns its address and what a client needs to trust it.
+func startTLS(t *testing.T, server string) (string, *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{"h2"},
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", server)
+			if err != nil {
+				t.Error(err)
+				near.Close()
+				return
+			}
+			for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
+				wg.Go(func() {
+					_, _ = io.Copy(ends[0], ends[1]) // ends when either side does
+					near.Close()
+					far.Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wg.Wait()
+	})
+	return l.Addr().String(), &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}
+}
+
+func TestTLS(t *testing.T) {
+	e := replicationtest.StartEtcd(t)
+	address, trust := startTLS(t, e.Addr())
+	c := open(t, address, "/r", etcdtopo.Options{TLS: trust})
+	if _, err := c.Put(t.Context(), "k", []byte("v"), topo.Absent); err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]etcdtopo.Options{"plain text": {}, "another authority": {TLS: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool()}}} {
+		o.DialTimeout = time.Second
+		if _, err := etcdtopo.Opener(o)(t.Context(), topo.Address{Server: address, Root: "/r"}); err == nil {
+			t.Errorf("%s got through", name)
 		}
 	}
 }
