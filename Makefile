@@ -22,7 +22,9 @@ SHELL := /bin/bash
 CACHE ?= $(or $(TABLEHAUL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tablehaul)
 # Nested modules keep what only tests and examples need out of an embedder's go.sum.
 MODULES ?= $(patsubst %/go.mod,%,$(wildcard ./go.mod ./test/go.mod ./examples/go.mod))
-TESTFLAGS ?= -race -p 2 -timeout 14m
+# The race detector needs a C compiler; without one the tests run without it, and say so.
+RACE := $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
+TESTFLAGS ?= $(RACE) -p 2 -timeout 14m
 
 # golangci-lint is built from its module, once per Go release: about 90 s on two cores.
 LINT_VERSION := v2.15.0
@@ -73,6 +75,7 @@ check: vet lint
 
 .PHONY: test
 test: servers vet lint
+	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
 	$(call each,go test $(TESTFLAGS) ./...)
 
 .PHONY: demo
