@@ -26,6 +26,11 @@ INSERT INTO plain VALUES (1, 1, 'x'), (1, 2, NULL);
 CREATE VIEW ann AS SELECT * FROM customer WHERE name = 'ann';
 CREATE TABLE _orders_gho (id INT NOT NULL PRIMARY KEY)`
 
+// smallSchema is for tests that make tables often.
+const smallSchema = `
+CREATE TABLE customer (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40), KEY name (name));
+CREATE TABLE plain (a INT NOT NULL, b INT NOT NULL, UNIQUE KEY ab (a, b)); INSERT INTO plain VALUES (1, 1)`
+
 // finding looks for a finding by code and object.
 func finding(err error, code migrate.Code, object string) *migrate.Finding {
 	e, ok := errors.AsType[*migrate.PreflightError](err)
@@ -327,7 +332,7 @@ func (c *cluster) crashAt(n int) *migrate.Migrator {
 
 // A Create that is killed before any of its steps is cleaned up by Cancel, and by the next Create.
 func TestCreateCrash(t *testing.T) {
-	c := newCluster(t, migrate.Options{}, shopSchema)
+	c := newCluster(t, migrate.Options{}, smallSchema)
 	o := migrate.CreateOptions{Source: "ext1." + c.db, AllTables: true, NoAutoStart: true}
 	for n := 1; n < len(c.create(migrate.CreateOptions{DryRun: true, NoAutoStart: true}).Plan.Steps); n++ {
 		crash(t, func() error { return second(c.crashAt(n).Workflow(c.ks+".wf").Create(t.Context(), o)) })
@@ -373,7 +378,7 @@ func TestCreateFails(t *testing.T) {
 
 // A Cancel that is killed before any of its steps is finished by the next one, with the first one's options.
 func TestCancelCrash(t *testing.T) {
-	c := newCluster(t, migrate.Options{}, shopSchema)
+	c := newCluster(t, migrate.Options{}, smallSchema)
 	for n := 1; ; n++ {
 		c.create(migrate.CreateOptions{NoAutoStart: true})
 		plan, err := c.workflow().Cancel(t.Context(), migrate.CancelOptions{DryRun: true})
