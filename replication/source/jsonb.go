@@ -384,7 +384,7 @@ func appendJSONString(dst, s []byte) []byte {
 
 // appendJSONDouble appends a double as the server prints it in a document: the shortest digits that give it
 // back, with a point or an exponent so that it reads as a double again; with an exponent if the
-// point would be more than 15 digits after, or more than 14 before the first digit.
+// point would be more than 15 digits after the first one and no digit after it, or more than 14 before.
 func appendJSONDouble(dst []byte, f float64) []byte {
 	var buf [32]byte
 	e := strconv.AppendFloat(buf[:0], f, 'e', -1, 64)
@@ -396,12 +396,16 @@ func appendJSONDouble(dst []byte, f float64) []byte {
 	if err != nil {
 		return append(dst, "null"...)
 	}
+	digits := len(bytes.TrimPrefix(e[:mark], []byte("-")))
+	if digits > 1 {
+		digits-- // the point
+	}
 	switch point := exponent + 1; {
 	case f == 0 && math.Signbit(f):
 		return append(dst, "-0.0"...)
 	case f == 0:
 		return append(dst, "0.0"...)
-	case point < -14 || point > 15:
+	case point < -14, point > 15 && digits <= point, point > 16:
 		dst = append(append(dst, e[:mark]...), 'e')
 		return strconv.AppendInt(dst, int64(exponent), 10)
 	}

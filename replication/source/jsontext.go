@@ -16,8 +16,8 @@ var errJSONText = errors.New("unexpected JSON text")
 // text can't carry, among the elements of arrays and among the members of objects. Both are NULL for nearly all
 // documents. Places count in the order of the server's path evaluation: for every array (object) in
 // document order, its elements (members). %s is the column.
-const jsonTypesExpr = `(select json_arrayagg(json_array(o, json_type(v))) from json_table(json_array(%s), '$**[*]' columns (o for ordinality, v json path '$')) t where ` + jsonOpaqueTypes + `), ` +
-	`(select json_arrayagg(json_array(o, json_type(v))) from json_table(%s, '$**.*' columns (o for ordinality, v json path '$')) t where ` + jsonOpaqueTypes + `)`
+const jsonTypesExpr = `(select json_arrayagg(json_array(o, json_type(v))) from json_table(json_array(%s), _utf8mb4'$**[*]' columns (o for ordinality, v json path _utf8mb4'$')) t where ` + jsonOpaqueTypes + `), ` +
+	`(select json_arrayagg(json_array(o, json_type(v))) from json_table(%s, _utf8mb4'$**.*' columns (o for ordinality, v json path _utf8mb4'$')) t where ` + jsonOpaqueTypes + `)`
 
 const jsonOpaqueTypes = `json_type(v) not in ('OBJECT','ARRAY','STRING','INTEGER','UNSIGNED INTEGER','DOUBLE','BOOLEAN','NULL')`
 
