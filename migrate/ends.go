@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/mount"
@@ -27,7 +28,7 @@ func (m *Migrator) targetShards(ctx context.Context, keyspace string) ([]*target
 	}
 	serving, err := m.topo.ServingShards(ctx, keyspace)
 	if err != nil {
-		return nil, topoError("shard", keyspace, err)
+		return nil, topoError("serving shard of keyspace", keyspace, err)
 	}
 	var shards []*targetShard
 	var errs []error
@@ -129,7 +130,10 @@ func (m *Migrator) sourceShard(ctx context.Context, h *mount.Handle, src SourceN
 func topoError(kind, name string, err error) error {
 	_, noShards := errors.AsType[*topo.NoShardsError](err)
 	_, noTablet := errors.AsType[*topo.NoTabletError](err)
-	if noShards || noTablet || errors.Is(err, topo.ErrNoNode) {
+	switch {
+	case noShards || noTablet:
+		return &NotFoundError{Kind: kind, Name: name, Reason: err.Error(), Err: err}
+	case errors.Is(err, topo.ErrNoNode):
 		return &NotFoundError{Kind: kind, Name: name, Err: err}
 	}
 	return fmt.Errorf("%s %s: %w", kind, name, err)
@@ -138,7 +142,11 @@ func topoError(kind, name string, err error) error {
 // mountError is topoError for what a mounted cluster answers.
 func mountError(src SourceName, err error) error {
 	if e, ok := errors.AsType[*mount.NotFoundError](err); ok {
-		return &NotFoundError{Kind: e.Kind, Name: e.Name, Err: err}
+		reason := ""
+		if len(e.Known) > 0 {
+			reason = "there is " + strings.Join(e.Known, ", ")
+		}
+		return &NotFoundError{Kind: e.Kind, Name: e.Name, Reason: reason, Err: err}
 	}
 	return topoError("source", src.String(), err)
 }

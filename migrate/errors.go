@@ -40,11 +40,19 @@ func (e *OptionError) Error() string { return fmt.Sprintf("option %s: %s", e.Opt
 type NotFoundError struct {
 	// Kind is "workflow", "keyspace", "shard", "primary", "mount", "database" or "table".
 	Kind, Name string
+	// Reason says more where there is more to say.
+	Reason string
 	// Err is the cause where there is one.
 	Err error
 }
 
-func (e *NotFoundError) Error() string { return fmt.Sprintf("%s %s not found", e.Kind, e.Name) }
+func (e *NotFoundError) Error() string {
+	s := fmt.Sprintf("%s %s not found", e.Kind, e.Name)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
 
 // Is tells whether target is ErrNotFound.
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }

@@ -83,17 +83,21 @@ func (m *Migrator) UsesMount(ctx context.Context, name string) ([]string, error)
 	}
 	var users []string
 	for _, ks := range keyspaces {
-		shards, err := m.targetShards(ctx, ks)
-		if errors.Is(err, ErrNotFound) {
-			continue // no shard, no primary: no stream
-		}
+		shards, err := m.topo.Shards(ctx, ks)
 		if err != nil {
-			return nil, err
+			return nil, topoError("keyspace", ks, err)
 		}
-		for _, s := range shards {
-			rows, err := m.streams(ctx, s, "")
+		for _, shard := range shards {
+			t, err := m.targetShard(ctx, ks, shard.Name)
+			if errors.Is(err, ErrNotFound) {
+				continue // without a primary there never was a stream
+			}
+			var rows []*stream
+			if err == nil {
+				rows, err = m.streams(ctx, t, "")
+			}
 			if err != nil {
-				return nil, fmt.Errorf("target shard %s/%s: %w", ks, s.shard, err)
+				return nil, fmt.Errorf("target shard %s/%s: %w", ks, shard.Name, err)
 			}
 			for _, r := range rows {
 				if r.record.Mount == name {

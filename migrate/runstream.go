@@ -20,6 +20,8 @@ import (
 type streamRunner struct {
 	m      *Migrator
 	stream *stream
+	// noted is set while the stored message is that of an error that may have gone away.
+	noted bool
 }
 
 // run takes the stream's ownership and runs it until ctx ends, the ownership is lost, or the stream has come to an end.
@@ -94,10 +96,11 @@ func (r *streamRunner) judge(ctx context.Context, err error, backoff *retry.Back
 	return wait
 }
 
-// note stores the message of a transient error; that this fails too is likely then, and no news.
+// note stores the message of a transient error, or clears it. That this fails too is likely then, and no news.
 func (r *streamRunner) note(ctx context.Context, message string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	r.noted = message != ""
 	_ = r.m.sidecar(r.stream.targetShard).UpdateStream(ctx, r.stream.ID, func(row *sidecar.Stream) {
 		if State(row.State).runs() {
 			row.Message = message
@@ -122,14 +125,15 @@ func transient(err error) bool {
 
 // once opens both ends and runs the stream until something ends it.
 func (r *streamRunner) once(ctx context.Context) error {
-	m, s := r.m, r.stream
-	t, err := m.targetShard(ctx, s.keyspace, s.shard)
+	m := r.m
+	t, err := m.targetShard(ctx, r.stream.keyspace, r.stream.shard)
 	if err != nil {
-		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
+		return fmt.Errorf("target shard %s/%s: %w", r.stream.keyspace, r.stream.shard, err)
 	}
 	if err := r.refresh(ctx, t); err != nil {
 		return err
 	}
+	s := r.stream
 	src, err := m.sourceOf(ctx, s)
 	if err != nil {
 		return err
@@ -139,6 +143,7 @@ func (r *streamRunner) once(ctx context.Context) error {
 		return fmt.Errorf("source shard %s/%s: %w", s.record.source(), src.shard, err)
 	}
 	defer from.Close()
+	r.estimate(ctx, src)
 	onDDL, err := ParseOnDDL(s.record.OnDDL)
 	if err != nil {
 		return err
@@ -196,7 +201,7 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	saved := make(chan error, 1)
-	go func() { saved <- r.saveCopied(sctx, st, copied, cancel) }()
+	go func() { saved <- r.watch(sctx, st, copied, cancel) }()
 	err := st.Run(sctx)
 	cancel()
 	if serr := <-saved; serr != nil && ctx.Err() == nil {
@@ -205,11 +210,15 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 	return err
 }
 
-// saveCopied stores the state Running once everything is copied. When that fails, it ends the stream, which then tries again.
-func (r *streamRunner) saveCopied(ctx context.Context, st *replication.Stream, copied <-chan struct{}, end context.CancelFunc) error {
-	for st.Progress().Copying {
+// watch clears the message of an error that has gone away, and stores the state Running once everything is copied. When that
+// fails, it ends the stream, which then tries again.
+func (r *streamRunner) watch(ctx context.Context, st *replication.Stream, copied <-chan struct{}, end context.CancelFunc) error {
+	for r.noted || st.Progress().Copying {
 		if pause(ctx, copied, r.m.opts.PollInterval) != nil {
 			return nil
+		}
+		if r.noted && !st.Progress().Read.IsZero() {
+			r.note(ctx, "")
 		}
 	}
 	if r.stream.state() == StateRunning || r.stream.record.StopAfterCopy {
@@ -221,4 +230,22 @@ func (r *streamRunner) saveCopied(ctx context.Context, st *replication.Stream, c
 	}
 	end()
 	return err
+}
+
+// estimate stores how many rows the source has in each table by now. It is for people only: when it can't be read, the older
+// number stays.
+func (r *streamRunner) estimate(ctx context.Context, src *sourceShard) {
+	tables, err := listTables(ctx, src.admin, src.cfg.Database)
+	if err != nil {
+		return
+	}
+	_ = r.m.sidecar(r.stream.targetShard).UpdateStream(ctx, r.stream.ID, func(row *sidecar.Stream) {
+		_ = changeRecord(row, r.stream, func(rec *record) {
+			for i, t := range rec.Tables {
+				if have := tables[t.Name]; have != nil {
+					rec.Tables[i].Rows = have.rows
+				}
+			}
+		})
+	})
 }
