@@ -1,0 +1,148 @@
+package target
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/internal/sqltext"
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// A DDLError means that the target refused a schema change of the source. Do on the target what it
+// should do and let the stream go on after it, or choose that such errors are ignored.
+type DDLError struct {
+	// Statement is the text as it was executed on the target.
+	Statement string
+	Err       error
+}
+
+// Error shows the statement and the server's error.
+func (e *DDLError) Error() string {
+	return fmt.Sprintf("schema change %q: %v", clip(e.Statement), e.Err)
+}
+
+// Unwrap returns the server's error.
+func (e *DDLError) Unwrap() error { return e.Err }
+
+// ddlMarker is recorded before a schema change, which can't be part of a transaction. After a crash it tells
+// whether the change was made.
+type ddlMarker struct {
+	// Position is what the change leads to, so that it names the change.
+	Position string `json:"position"`
+	// Before is a hash of the tables' definitions.
+	Before string `json:"before"`
+}
+
+// ExecuteDDL executes a schema change in the target's database, and records its position after it.
+func (s *store) ExecuteDDL(ctx context.Context, e *replication.Entry) error {
+	c, err := s.get(ctx)
+	if err != nil {
+		return s.classify(ctx, err)
+	}
+	defer s.put(c)
+	now, err := s.definitions(ctx, e.DDL.Tables)
+	if err != nil {
+		return s.classify(ctx, err)
+	}
+	mark := s.mark()
+	var marker ddlMarker
+	if mark.DDL != "" {
+		if err := json.Unmarshal([]byte(mark.DDL), &marker); err != nil {
+			return fmt.Errorf("stream %d: stored schema change: %w", s.id, err)
+		}
+	}
+	if replay := marker.Position == e.Position.String(); !replay || marker.Before == now {
+		if !replay {
+			text, err := json.Marshal(ddlMarker{Position: e.Position.String(), Before: now})
+			if err != nil {
+				return err
+			}
+			mark = sidecar.Mark{Seq: mark.Seq + 1, Position: mark.Position, Transaction: mark.Transaction, DDL: string(text)}
+			if err := s.record(ctx, c, mark); err != nil {
+				return err
+			}
+		}
+		if err := s.executeDDL(ctx, e.DDL, replay); err != nil {
+			return s.classify(ctx, err)
+		}
+	}
+	return s.record(ctx, c, s.next(e))
+}
+
+// executeDDL runs the statement on a connection of its own, which it may leave in any state.
+func (s *store) executeDDL(ctx context.Context, d *replication.DDL, replay bool) error {
+	cfg := alterSession()
+	cfg.Variables["sql_mode"] = sqltext.String(sqlMode(d.SQLMode))
+	raw, err := mysqlconn.Dial(ctx, s.t.cfg.Server, cfg)
+	if err != nil {
+		return err
+	}
+	c := &conn{c: raw}
+	defer c.close()
+	statement := requalify(d.Statement, d.Schema, s.t.cfg.Server.Database, d.SQLMode&ansiQuotes != 0)
+	_, err = s.runLong(ctx, c, statement)
+	_, answered := mysqlerr.Code(err)
+	switch {
+	case err == nil:
+		s.t.opts.Logger.Info("schema changed", "statement", clip(statement))
+		return nil
+	case replay && mysqlerr.AlreadyDone(err):
+		return nil
+	case ctx.Err() != nil || !answered || mysqlerr.Transient(err, mysqlerr.Target):
+		return err
+	case s.t.opts.IgnoreDDLErrors:
+		s.t.opts.Logger.Warn("schema change ignored", "statement", clip(statement), "error", err)
+		return nil
+	}
+	return &DDLError{Statement: statement, Err: err}
+}
+
+var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=[0-9]+`)
+
+// definitions hashes what the server says about tables now; a missing one counts as such.
+func (s *store) definitions(ctx context.Context, tables []string) (string, error) {
+	h := sha256.New()
+	for _, t := range tables {
+		var name, text string
+		err := s.t.db.QueryRowContext(ctx, "SHOW CREATE TABLE "+s.qualified(t)).Scan(&name, &text)
+		if err != nil && !mysqlerr.NotFound(err) {
+			return "", fmt.Errorf("definition of table %s: %w", t, err)
+		}
+		fmt.Fprintf(h, "%d %d %s", len(t), len(text), autoIncrement.ReplaceAllString(text, ""))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// The bits of sql_mode that change how a statement is read.
+const (
+	pipesAsConcat      = 1 << 1
+	ansiQuotes         = 1 << 2
+	ignoreSpace        = 1 << 3
+	realAsFloat        = 1 << 0
+	noBackslashEscapes = 1 << 20
+)
+
+// sqlMode names the modes by which a statement is to be read, and lets invalid default dates pass.
+func sqlMode(bits uint64) string {
+	modes := []string{"ALLOW_INVALID_DATES"}
+	for _, m := range []struct {
+		bit  uint64
+		name string
+	}{
+		{pipesAsConcat, "PIPES_AS_CONCAT"}, {ansiQuotes, "ANSI_QUOTES"}, {ignoreSpace, "IGNORE_SPACE"}, {realAsFloat, "REAL_AS_FLOAT"},
+		{noBackslashEscapes, "NO_BACKSLASH_ESCAPES"},
+	} {
+		if bits&m.bit != 0 {
+			modes = append(modes, m.name)
+		}
+	}
+	return strings.Join(modes, ",")
+}

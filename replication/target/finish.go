@@ -1,0 +1,155 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// alterSession is for schema changes. They wait long for tables: the stream gives way to them.
+func alterSession() mysqlconn.Session {
+	s := session
+	s.MultiStatements = false
+	s.Variables = map[string]string{
+		"sql_mode": "'ALLOW_INVALID_DATES'", "time_zone": "'+00:00'", "foreign_key_checks": "0", "unique_checks": "1",
+		"lock_wait_timeout": "600", "innodb_lock_wait_timeout": "600", "wait_timeout": "86400",
+	}
+	return s
+}
+
+// FinishTable adds the keys that were left out for the copy, if any were, while the stream goes on. When ctx ends
+// the server is told to stop; what was not added then is added by the next call.
+func (t *Target) FinishTable(ctx context.Context, table *replication.Table) error {
+	s, err := t.loaded()
+	if err != nil {
+		return err
+	}
+	actions, err := t.side.PostCopyActions(ctx, t.cfg.StreamID)
+	if err != nil {
+		return s.classify(ctx, err)
+	}
+	i := slices.IndexFunc(actions, func(a sidecar.Action) bool { return a.Table == table.Name })
+	if i < 0 {
+		return nil
+	}
+	start := time.Now()
+	if err := s.addKeys(ctx, actions[i]); err != nil {
+		return s.classify(ctx, fmt.Errorf("add the keys of table %s: %w", table.Name, err))
+	}
+	if err := t.side.DeletePostCopyAction(ctx, t.cfg.StreamID, table.Name); err != nil {
+		return s.classify(ctx, err)
+	}
+	t.opts.Logger.Info("keys added", "table", table.Name, "keys", len(actions[i].Keys), "took", time.Since(start))
+	return nil
+}
+
+// addKeys adds those of the keys that are missing.
+func (s *store) addKeys(ctx context.Context, a sidecar.Action) error {
+	for attempt := 0; ; attempt++ {
+		missing, err := s.missingKeys(ctx, a)
+		if err != nil {
+			return err
+		}
+		statements := alterStatements(s.qualified(a.Table), missing)
+		if len(statements) == 0 {
+			return nil
+		}
+		// One at a time, since each changes what is missing. Somebody else (an owner that lost the stream) may be adding
+		// the same keys; then look again.
+		err = s.alter(ctx, statements[0])
+		if err != nil && (!mysqlerr.AlreadyDone(err) || attempt > len(a.Keys)) {
+			return err
+		}
+	}
+}
+
+func (s *store) missingKeys(ctx context.Context, a sidecar.Action) ([]sidecar.ActionKey, error) {
+	rows, err := s.t.db.QueryContext(ctx, "SELECT DISTINCT 0, index_name FROM information_schema.statistics WHERE table_schema = ? AND table_name = ?"+
+		" UNION ALL SELECT 1, constraint_name FROM information_schema.table_constraints"+
+		" WHERE table_schema = ? AND table_name = ? AND constraint_type = 'FOREIGN KEY'",
+		s.t.cfg.Server.Database, a.Table, s.t.cfg.Server.Database, a.Table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	type key struct {
+		foreign bool
+		name    string
+	}
+	have := make(map[key]bool)
+	for rows.Next() {
+		var k key
+		if err := rows.Scan(&k.foreign, &k.name); err != nil {
+			return nil, err
+		}
+		have[key{k.foreign, strings.ToLower(k.name)}] = true
+	}
+	var missing []sidecar.ActionKey
+	for _, k := range a.Keys {
+		if !have[key{k.ForeignKey, strings.ToLower(k.Name)}] {
+			missing = append(missing, k)
+		}
+	}
+	return missing, rows.Err()
+}
+
+// alterStatements are the statements that add keys: all that can be built while rows are written in
+// one, and each FULLTEXT and SPATIAL key by itself, since a server builds only one of them at a time, without writes.
+func alterStatements(table string, keys []sidecar.ActionKey) []string {
+	online, statements := "", []string(nil)
+	for _, k := range keys {
+		word, _, _ := strings.Cut(strings.TrimSpace(strings.ToUpper(k.Definition)), " ")
+		if word == "FULLTEXT" || word == "SPATIAL" {
+			statements = append(statements, "ALTER TABLE "+table+" ADD "+k.Definition)
+			continue
+		}
+		if online != "" {
+			online += ", "
+		}
+		online += "ADD " + k.Definition
+	}
+	if online != "" {
+		statements = append([]string{"ALTER TABLE " + table + " " + online + ", LOCK=NONE"}, statements...)
+	}
+	return statements
+}
+
+// alter executes a schema change on a connection of its own, with the lock that it needs.
+func (s *store) alter(ctx context.Context, statement string) error {
+	c, err := mysqlconn.Dial(ctx, s.t.cfg.Server, alterSession())
+	if err != nil {
+		return err
+	}
+	conn := &conn{c: c}
+	defer conn.close()
+	_, err = s.runLong(ctx, conn, statement)
+	if code, _ := mysqlerr.Code(err); code == 1845 || code == 1846 || code == 1221 {
+		_, err = s.runLong(ctx, conn, strings.TrimSuffix(statement, ", LOCK=NONE"))
+	}
+	return err
+}
+
+// runLong runs a statement, and has the server stop it when ctx ends; it waits until the server has.
+func (s *store) runLong(ctx context.Context, c *conn, statement string) (result, error) {
+	stop := context.AfterFunc(ctx, func() {
+		kctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		s.kill(kctx, c)
+		// In case that the server did not hear it.
+		_ = c.c.SetDeadline(time.Now().Add(rollbackTimeout))
+	})
+	r, err := c.run(context.WithoutCancel(ctx), statement)
+	stop()
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrLockConflict) {
+		err = context.Cause(ctx)
+	}
+	return r, err
+}

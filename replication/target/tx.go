@@ -1,0 +1,222 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// sqlTx is a Tx on a server.
+type sqlTx struct {
+	s    *store
+	conn *conn
+	// open is set when a transaction has been begun on the connection.
+	open bool
+	// before and after are reused for unpacked rows.
+	before, after [][]byte
+}
+
+// Apply executes the entry's changes in their order, or replaces the rows of its chunk.
+func (t *sqlTx) Apply(ctx context.Context, e *replication.Entry) error {
+	err := t.apply(ctx, e, false)
+	if errors.Is(err, errUnexpected) {
+		// The server said that something is wrong with one of many rows; once more, row by row, it says with which.
+		if err = t.rollback(ctx); err == nil {
+			err = t.apply(ctx, e, true)
+		}
+	}
+	return t.s.classify(ctx, err)
+}
+
+func (t *sqlTx) apply(ctx context.Context, e *replication.Entry, careful bool) error {
+	if len(e.Changes) == 0 && e.Chunk == nil {
+		return nil
+	}
+	w := newWriter(t.conn, t.s.maxPacket, e.Position)
+	t.open = true
+	if err := w.statement(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	w.careful = careful
+	for i := range e.Changes {
+		if err := t.change(ctx, w, e.Changes[i]); err != nil {
+			return err
+		}
+	}
+	if e.Chunk != nil {
+		if err := t.chunk(ctx, w, e.Chunk); err != nil {
+			return err
+		}
+	}
+	return w.flush(ctx)
+}
+
+func (t *sqlTx) change(ctx context.Context, w *writer, c replication.Change) error {
+	p, err := t.s.plan(c.Table)
+	if err != nil {
+		return err
+	}
+	if c.Before != nil {
+		if t.before, err = p.values(t.before, c.Before); err != nil {
+			return err
+		}
+	}
+	if c.After != nil {
+		if t.after, err = p.values(t.after, c.After); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Loose:
+		return t.replace(ctx, w, p, c)
+	case c.Before == nil && c.After == nil:
+		return nil
+	case c.Before == nil:
+		return w.insert(ctx, p, t.after, len(c.After), c)
+	case c.After == nil:
+		return w.delete(ctx, p, t.before, deleting, c)
+	}
+	return w.update(ctx, p, t.before, t.after, len(c.Before)+len(c.After), c)
+}
+
+// replace does a change of a row that may or may not be there.
+func (t *sqlTx) replace(ctx context.Context, w *writer, p *plan, c replication.Change) error {
+	if c.Before != nil {
+		if err := w.delete(ctx, p, t.before, deletingLoosely, c); err != nil {
+			return err
+		}
+	}
+	if c.After == nil {
+		return nil
+	}
+	if err := w.delete(ctx, p, t.after, deletingLoosely, c); err != nil {
+		return err
+	}
+	return w.insert(ctx, p, t.after, len(c.After), c)
+}
+
+// chunk inserts a chunk's rows. Where events were applied before their range was copied, rows may be there.
+func (t *sqlTx) chunk(ctx context.Context, w *writer, c *replication.Chunk) error {
+	p, err := t.s.plan(c.Table)
+	if err != nil {
+		return err
+	}
+	for pass := range 2 {
+		if pass == 0 && c.Table.Ordered {
+			continue
+		}
+		for _, r := range c.Rows {
+			if t.after, err = p.values(t.after, r); err != nil {
+				return err
+			}
+			change := replication.Change{Table: c.Table, After: r}
+			if pass == 0 {
+				err = w.delete(ctx, p, t.after, deletingLoosely, change)
+			} else {
+				err = w.insert(ctx, p, t.after, len(r), change)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Commit records the entry and commits, in one round trip: the record fails if somebody else has taken the
+// stream over, and the COMMIT after it is not executed then.
+func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
+	buf := make([]byte, batchHead, 512)
+	var mark sidecar.Mark
+	if e.Chunk != nil {
+		c := e.Chunk
+		buf = t.s.side.AppendSpan(buf, t.s.id, t.s.epoch, sidecar.Span{
+			Table: c.Table.Name, Lo: c.Span.Lo, Hi: c.Span.Hi, Rows: int64(len(c.Rows)), Bytes: int64(c.Bytes),
+		})
+	} else {
+		mark = t.s.next(e)
+		buf = t.s.side.AppendPosition(buf, t.s.id, t.s.epoch, mark)
+	}
+	want := 1
+	if t.open {
+		buf = append(buf, ";COMMIT"...)
+		want = 2
+	}
+	done := 0
+	err := t.conn.exec(ctx, buf, func(i int, _ result) { done = i + 1 })
+	if err == nil && done != want {
+		t.conn.broken = true
+		err = fmt.Errorf("%w: %d results for %d statements", errProtocol, done, want)
+	}
+	if err != nil {
+		if done == 0 {
+			err = t.s.fenced(err)
+		} else if mysqlerr.LockWait(err) {
+			// An error of the COMMIT itself: only the next Load knows what became of it.
+			err = &replication.TransientError{Err: fmt.Errorf("commit: %w", err)}
+		}
+		return t.s.classify(ctx, err)
+	}
+	t.open = false
+	if e.Chunk == nil {
+		t.s.advanced(mark)
+	} else {
+		t.s.spanAdded(e.Chunk.Table.Name)
+	}
+	t.s.put(t.conn)
+	t.conn = nil
+	return nil
+}
+
+// Rollback gives the transaction up; if the connection does not answer, by closing it.
+func (t *sqlTx) Rollback(ctx context.Context) {
+	if t.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	if t.conn.broken {
+		t.s.kill(ctx, t.conn)
+	} else if err := t.rollback(ctx); err != nil {
+		t.conn.broken = true
+	}
+	t.s.put(t.conn)
+	t.conn = nil
+}
+
+func (t *sqlTx) rollback(ctx context.Context) error {
+	if !t.open {
+		return nil
+	}
+	_, err := t.conn.run(ctx, "ROLLBACK")
+	t.open = err != nil
+	return err
+}
+
+// classify makes an error one that the scheduler and the stream's owner understand.
+func (s *store) classify(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, replication.ErrFenced) || replication.Transient(err):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case mysqlerr.LockWait(err):
+		return &replication.TransientError{Err: fmt.Errorf("%w: %w", ErrLockConflict, err)}
+	case mysqlerr.Transient(err, mysqlerr.Target), errors.Is(err, mysqlconn.ErrUnreachable):
+		return &replication.TransientError{Err: fmt.Errorf("target: %w", err)}
+	}
+	return err
+}
+
+// fenced turns the server's error of a fenced statement into the one that it stands for.
+func (s *store) fenced(err error) error {
+	if code, _ := mysqlerr.Code(err); code == sidecar.FenceError {
+		return fmt.Errorf("stream %d: %w", s.id, replication.ErrFenced)
+	}
+	return err
+}
