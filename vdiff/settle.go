@@ -18,7 +18,7 @@ const (
 	// that waits for a slow transaction.
 	minRounds, maxRounds = 8, 40
 	settleTime           = 60 * time.Second
-	// settleKeys is the number of keys that are settled together.
+	// settleKeys is the number of keys from which on they are settled without waiting for more.
 	settleKeys = 5000
 )
 
@@ -83,19 +83,10 @@ func (s *suspect) judge(source, target fingerprint, before, after *moment) verdi
 	return verdictOpen
 }
 
-// settle reads keys again until each is found equal or different.
-func (d *differ) settle(ctx context.Context, keys []replication.Key) error {
-	for len(keys) > 0 {
-		n := min(len(keys), settleKeys)
-		if err := d.settleBatch(ctx, keys[:n]); err != nil {
-			return err
-		}
-		keys = keys[n:]
-	}
-	return nil
-}
-
-func (d *differ) settleBatch(ctx context.Context, keys []replication.Key) error {
+// settle reads all suspects again until each is found equal or different.
+func (d *differ) settle(ctx context.Context) error {
+	keys := d.suspects
+	d.suspects = nil
 	open := make([]*suspect, len(keys))
 	for i, k := range keys {
 		open[i] = &suspect{key: k}
@@ -103,7 +94,7 @@ func (d *differ) settleBatch(ctx context.Context, keys []replication.Key) error 
 	// Keys that the server takes for equal lead to the same rows; those count once.
 	counted := map[[2]fingerprint]bool{}
 	start, backoff := time.Now(), retry.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
-	for round := 1; ; round++ {
+	for round := 1; len(open) > 0; round++ {
 		var err error
 		if open, err = d.round(ctx, open, counted); err != nil || len(open) == 0 {
 			return err

@@ -39,12 +39,12 @@ func TestJudge(t *testing.T) {
 		return read{s, tg, at(t, i, "slow"), at(t, i, "slow"), want}
 	}
 	for name, reads := range map[string][]read{
-		"equal":                                    {busy(1, "a", "a", verdictEqual)},
-		"gone from both":                           {busy(1, "", "", verdictEqual)},
-		"different on a quiet source":              {{"a", "b", at(t, 5), at(t, 5), verdictDifferent}},
-		"missing on a quiet source":                {{"a", "", at(t, 5), at(t, 5), verdictDifferent}},
-		"settles":                                  {busy(1, "a", "b", verdictOpen), busy(2, "b", "b", verdictEqual)},
-		"the target was ahead":                     {busy(1, "a", "b", verdictOpen), busy(3, "b", "c", verdictEqual)},
+		"equal":                       {busy(1, "a", "a", verdictEqual)},
+		"gone from both":              {busy(1, "", "", verdictEqual)},
+		"different on a quiet source": {{"a", "b", at(t, 5), at(t, 5), verdictDifferent}},
+		"missing on a quiet source":   {{"a", "", at(t, 5), at(t, 5), verdictDifferent}},
+		"settles":                     {busy(1, "a", "b", verdictOpen), busy(2, "b", "b", verdictEqual)},
+		"the target was ahead":        {busy(1, "a", "b", verdictOpen), busy(3, "b", "c", verdictEqual)},
 		"the target lags behind what it must show": {busy(1, "b", "a", verdictOpen), busy(3, "c", "b", verdictOpen)},
 		"different on a busy source": {
 			busy(1, "a", "b", verdictOpen), busy(2, "a", "b", verdictOpen), busy(3, "a", "b", verdictOpen), busy(4, "a", "b", verdictOpen),

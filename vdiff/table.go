@@ -29,6 +29,8 @@ type differ struct {
 	display        display
 	// saved is called when everything up to a key has been compared; nil means all.
 	saved func(ctx context.Context, upTo replication.Key) error
+	// suspects are keys that look different and have not been settled.
+	suspects []replication.Key
 }
 
 // A piece is a chunk that has been summed on the source.
@@ -49,6 +51,10 @@ func (d *differ) run(ctx context.Context) error {
 	g.Go(func() error {
 		for p := range pieces {
 			if err := d.compare(ctx, p); err != nil {
+				return err
+			}
+			// The suspects of a chunk wait for one another, not one after another.
+			if err := d.settle(ctx); err != nil {
 				return err
 			}
 			if err := d.saved(ctx, p.span.Hi); err != nil {
@@ -181,7 +187,10 @@ func (d *differ) leaf(ctx context.Context, span replication.Span) error {
 		}
 		return slices.Compare(a, b)
 	})
-	return d.settle(ctx, suspects)
+	if d.suspects = append(d.suspects, suspects...); len(d.suspects) >= settleKeys {
+		return d.settle(ctx)
+	}
+	return nil
 }
 
 // count adds the rows of a key to the report. Both lists are sorted.
