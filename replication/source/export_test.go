@@ -1,0 +1,9 @@
+package source
+
+import "github.com/tablehaul/tablehaul/replication"
+
+// Query is the statement of a Read.
+func Query(s *Source, t *replication.Table, span replication.Span, limit replication.Limit) (string, error) {
+	q, err := s.reader(t).query(span, limit)
+	return string(q), err
+}
