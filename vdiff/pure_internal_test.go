@@ -29,7 +29,11 @@ func TestSizerFollowsTheTime(t *testing.T) {
 		{100_000, time.Second, 50_000},
 		{50_000, time.Minute, 12_500},
 		{0, time.Minute, 12_500},
-		{12_500, time.Hour, 3125}, {3125, time.Hour, 781}, {781, time.Hour, 195}, {195, time.Hour, minChunkRows}, {100, time.Hour, minChunkRows},
+		{12_500, time.Hour, 3125},
+		{3125, time.Hour, 781},
+		{781, time.Hour, 195},
+		{195, time.Hour, minChunkRows},
+		{100, time.Hour, minChunkRows},
 	} {
 		s.took(tc.rows, tc.took)
 		if s.next() != tc.want {
@@ -47,8 +51,11 @@ func TestSizerFollowsTheTime(t *testing.T) {
 // TestFrameTellsRowsApart takes rows of awkward values: different rows have different frames.
 func TestFrameTellsRowsApart(t *testing.T) {
 	table := &replication.Table{Columns: []replication.Column{
-		{Name: "a", Kind: replication.KindText}, {Name: "b", Kind: replication.KindInt}, {Name: "c", Kind: replication.KindBlob},
-		{Name: "d", Kind: replication.KindDouble}, {Name: "e", Kind: replication.KindBinary},
+		{Name: "a", Kind: replication.KindText},
+		{Name: "b", Kind: replication.KindInt},
+		{Name: "c", Kind: replication.KindBlob},
+		{Name: "d", Kind: replication.KindDouble},
+		{Name: "e", Kind: replication.KindBinary},
 	}}
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(from ...string) []byte {
@@ -127,8 +134,12 @@ func TestDisplay(t *testing.T) {
 		{text, "\xe9", 0, "0xE9"},
 		{text, strings.Repeat("é", 50), 21, strings.Repeat("é", 10) + truncated},
 		{text, strings.Repeat("x", 30), 20, strings.Repeat("x", 30)}, // the mark would be longer than what it stands for
-		{enum, "2", 0, "y"}, {enum, "0", 0, "0"}, {enum, "3", 0, "3"},
-		{set, "5", 0, "x,z"}, {set, "0", 0, ""}, {set, "8", 0, "8"},
+		{enum, "2", 0, "y"},
+		{enum, "0", 0, "0"},
+		{enum, "3", 0, "3"},
+		{set, "5", 0, "x,z"},
+		{set, "0", 0, ""},
+		{set, "8", 0, "8"},
 		{replication.Column{Name: "c", Kind: replication.KindBlob}, "ab", 0, "0x6162"},
 		{replication.Column{Name: "c", Kind: replication.KindBit}, "\x05", 0, "0x05"},
 		{replication.Column{Name: "c", Kind: replication.KindDouble}, "1.5e+00", 0, "1.5"},

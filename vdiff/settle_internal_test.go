@@ -56,11 +56,13 @@ func TestJudge(t *testing.T) {
 		},
 		"a slow commit explains a difference": {
 			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
-			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), {"b", "b", at(t, 2), at(t, 2), verdictEqual},
+			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
+			{"b", "b", at(t, 2), at(t, 2), verdictEqual},
 		},
 		"a slow commit of something else": {
 			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
-			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), {"a", "b", at(t, 2), at(t, 3, "other"), verdictDifferent},
+			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
+			{"a", "b", at(t, 2), at(t, 3, "other"), verdictDifferent},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
