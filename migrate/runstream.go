@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
@@ -152,8 +153,9 @@ func (r *streamRunner) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	to, err := target.Open(ctx, target.Config{Server: t.cfg, Sidecar: m.opts.SidecarDatabase, StreamID: s.ID, Tables: from.Tables()},
-		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, OnDDL: onDDL, Logger: m.log})
+	to, err := target.Open(ctx,
+		target.Config{Server: t.cfg, Sidecar: m.opts.SidecarDatabase, StreamID: s.ID, Tables: from.Tables(), Owner: owner()},
+		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, IgnoreDDLErrors: onDDL == replication.OnDDLExecIgnore, Logger: m.log})
 	if err != nil {
 		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
 	}
@@ -201,18 +203,31 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	saved := make(chan error, 1)
-	go func() { saved <- r.watch(sctx, st, copied, cancel) }()
+	go func() { saved <- r.watch(sctx, st, to, copied, cancel) }()
 	err := st.Run(sctx)
 	cancel()
+	if ctx.Err() == nil && !errors.Is(err, replication.ErrFenced) {
+		// What the stream has done last is of interest most of all when it ends; it is told again by the next run.
+		_ = to.Report(ctx, st.Progress())
+	}
 	if serr := <-saved; serr != nil && ctx.Err() == nil {
 		return serr
 	}
 	return err
 }
 
+// owner is how this process calls itself where people see who runs a stream.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}
+
 // watch clears the message of an error that has gone away, and stores the state Running once everything is copied. When that
 // fails, it ends the stream, which then tries again.
-func (r *streamRunner) watch(ctx context.Context, st *replication.Stream, copied <-chan struct{}, end context.CancelFunc) error {
+func (r *streamRunner) watch(ctx context.Context, st *replication.Stream, to *target.Target, copied <-chan struct{}, end context.CancelFunc) error {
 	for r.noted || st.Progress().Copying {
 		if pause(ctx, copied, r.m.opts.PollInterval) != nil {
 			return nil
@@ -224,7 +239,11 @@ func (r *streamRunner) watch(ctx context.Context, st *replication.Stream, copied
 	if r.stream.state() == StateRunning || r.stream.record.StopAfterCopy {
 		return nil
 	}
-	err := r.m.move(ctx, r.stream, eventCopied, "", nil)
+	// Whoever sees Running shall see that the tables are complete.
+	err := to.Report(ctx, st.Progress())
+	if err == nil {
+		err = r.m.move(ctx, r.stream, eventCopied, "", nil)
+	}
 	if _, refused := errors.AsType[*RefusedError](err); refused || err == nil || ctx.Err() != nil {
 		return nil
 	}
