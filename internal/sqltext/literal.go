@@ -39,10 +39,19 @@ func AppendKeyLiteral(dst []byte, col *replication.Column, v []byte) ([]byte, er
 	}
 	switch col.Kind {
 	case replication.KindText:
-		if !isCharset(col.Charset) {
-			return nil, fmt.Errorf("column %s: character set %q: %w", col.Name, col.Charset, ErrValue)
+		charset := col.Charset
+		if !isCharset(charset) {
+			return nil, fmt.Errorf("column %s: character set %q: %w", col.Name, charset, ErrValue)
 		}
-		return AppendHex(append(append(append(dst, '_'), col.Charset...), ' '), v), nil
+		if charset == "utf8" || charset == "utf8mb3" {
+			charset = "utf8mb4" // a superset, whose name the server does not warn of; the column's collation decides all the same
+		}
+		return AppendHex(append(append(append(dst, '_'), charset...), ' '), v), nil
+	case replication.KindSet:
+		// Servers compare a SET as a signed number, so with member 64 it is negative.
+		if n, err := strconv.ParseUint(string(v), 10, 64); err == nil && isDigits(v) {
+			return strconv.AppendInt(dst, int64(n), 10), nil
+		}
 	case replication.KindJSON:
 		dst, err := AppendLiteral(append(dst, "CAST("...), col, v)
 		return append(dst, " AS JSON)"...), err

@@ -126,6 +126,8 @@ func TestLiterals(t *testing.T) {
 		{replication.KindDouble, []byte("1.5e+00"), "1.5e+00", "1.5e+00"},
 		{replication.KindDouble, []byte("NaN"), "", ""},
 		{replication.KindDate, []byte("0000-00-00"), "'0000-00-00'", "'0000-00-00'"},
+		{replication.KindSet, []byte("18446744073709551615"), "18446744073709551615", "-1"},
+		{replication.KindSet, []byte("x"), "", ""},
 		{replication.KindBit, []byte{1, 2}, "258", "258"},
 		{replication.KindBit, nil, "NULL", "NULL"},
 		{replication.KindBit, []byte{}, "", ""},
