@@ -181,6 +181,9 @@ func (f *completion) wait(ctx context.Context, shard string) (string, error) {
 			return "", err
 		}
 		if err := f.m.waitApplied(ctx, s, end); err != nil {
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx)
+			}
 			return "", err
 		}
 		f.res.Positions[s.record.SourceShard] = end.Text()

@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -280,4 +281,75 @@ func TestError(t *testing.T) {
 	c.await(migrate.StateRunning)
 	c.caughtUp()
 	c.equal("customer", "plain")
+}
+
+// Servers that die and come back interrupt a stream and do not end it; the message of the trouble goes away with it.
+func TestServerRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs MySQL servers; -short is on")
+	}
+	src, dst := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{}), replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
+	c := newClusterOn(t, src, dst, migrate.Options{}, smallSchema)
+	retried := make(chan error, 1000)
+	c.run(c.migrator(migrate.Options{Trace: migrate.Trace{StreamEnded: func(_ migrate.StreamInfo, err error, wait time.Duration) {
+		if wait > 0 {
+			retried <- err
+		}
+	}}}))
+	c.create(migrate.CreateOptions{})
+	c.await(migrate.StateRunning)
+	for i, s := range []*replicationtest.Server{dst, src} {
+		s.Kill9()
+		if s == dst {
+			if err := <-retried; err == nil {
+				t.Error("a retry without an error")
+			}
+		}
+		s.MustRestart(t)
+		c.src.MustExec(t, fmt.Sprintf("INSERT INTO %s.plain VALUES (%d, 7)", c.db, 10+i))
+		c.caughtUp()
+		c.equal("customer", "plain")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State == migrate.StateRunning && st.Message == "" {
+			return
+		}
+	}
+	t.Error("the message of an error that is over stays")
+}
+
+// A source that has purged what a stream still needs ends it, with the reason and without another try.
+func TestPurged(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, smallSchema)
+	c.run(c.m)
+	c.create(migrate.CreateOptions{})
+	c.await(migrate.StateRunning)
+	if err := c.workflow().Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.src.MustExec(t, "INSERT INTO "+c.db+".plain VALUES (7, 7); FLUSH BINARY LOGS; INSERT INTO "+c.db+".plain VALUES (8, 8); FLUSH BINARY LOGS")
+	logs := c.src.MustQuery(t, "SHOW BINARY LOGS")
+	c.src.MustExec(t, "PURGE BINARY LOGS TO '"+logs[len(logs)-1][0]+"'")
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State == migrate.StateError {
+			if !strings.Contains(st.Message, "purged") {
+				t.Errorf("message %q", st.Message)
+			}
+			return
+		}
+	}
+	t.Error("no state Error")
 }
