@@ -380,6 +380,7 @@ func TestTruncatedValuesAreComparedWhole(t *testing.T) {
 
 func TestCancelledContextStops(t *testing.T) {
 	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+	run(t, w.target(), "DELETE FROM t")
 	ctx, cancel := context.WithCancel(t.Context())
 	w.wait = waitAfterCheck(func(ctx context.Context) error {
 		cancel()

@@ -4,10 +4,10 @@
 // [Report] counts the rows of each table and shows the first of each [Difference]. Show reads the report of a
 // comparison, made or under way, in any process.
 //
-//	           chunk (lo,hi]                     the target has applied p
+//	           chunk (lo,hi]
 //	source  ── COUNT, SUM(hash) ── position p ──────────┐
-//	target                                        COUNT, SUM(hash)      equal: next chunk
-//	                                                    │ differ
+//	target  ── COUNT, SUM(hash) ────────────────────────┤ equal: next chunk
+//	                                                    │ differ: wait until the target has applied p
 //	            cut into 16 parts, compare each, down to 2000 rows: hashes by key
 //	                                                    │ keys that differ
 //	            read both rows, again and again, until the keys settle ── equal

@@ -66,6 +66,8 @@ func TestErrors(t *testing.T) {
 		t.Errorf("refused comparisons are recorded: %v, %v", list, err)
 	}
 
+	// Only a difference makes it wait.
+	run(t, w.target(), "INSERT INTO t VALUES (1)")
 	w.wait = waitAfterCheck(func(context.Context) error { return &stateError{"Stopped"} })
 	r, err := v.Create(t.Context(), only)
 	fails("stopped meanwhile", err, vdiff.ErrNotRunning, "Stopped", "no good")
