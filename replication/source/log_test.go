@@ -378,6 +378,9 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestPositions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a server")
+	}
 	srv := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	f := fixtureOn(t, srv)
 	f.exec("CREATE TABLE t (id int primary key)")

@@ -40,6 +40,8 @@ type statement struct {
 	name string
 	// known is false if the statement could not be read: then any name in it may be a table's.
 	known bool
+	// split is false if not even the tokens are known.
+	split bool
 	text  string
 	all   []token
 }
@@ -91,7 +93,7 @@ func (r *tokenReader) table() (tableName, bool) {
 // parseStatement reads the text of a query event.
 func parseStatement(text string, sqlMode uint64) statement {
 	list, ok := tokens(text, sqlMode)
-	s := statement{known: ok, text: text, all: list}
+	s := statement{known: ok, split: ok, text: text, all: list}
 	if !ok {
 		s.kind = stmtDDL
 		return s
@@ -295,13 +297,13 @@ func xid(format uint32, gtrid, bqual string) string {
 }
 
 // mentions tells whether any name in the statement is the given one; of a statement that could not be read, whether
-// the name is anywhere in its text.
+// a string is it, too, and of one that could not even be split, whether it is anywhere in its text.
 func (s *statement) mentions(fold bool, name string) bool {
-	if !s.known {
+	if !s.split {
 		return strings.Contains(strings.ToLower(s.text), strings.ToLower(name))
 	}
 	for _, t := range s.all {
-		if t.isName() && sameName(fold, t.text, name) {
+		if (t.isName() || !s.known && t.kind == tokenString) && sameName(fold, t.text, name) {
 			return true
 		}
 	}
