@@ -18,6 +18,8 @@ import (
 const (
 	// saveEvery is how often a table's report is saved while it grows.
 	saveEvery = time.Second
+	// aliveEvery is how often the runner says that it lives, and looks whether the comparison is still wanted.
+	aliveEvery = 2 * time.Second
 	// cleanupTime bounds what is written after the caller's context has ended.
 	cleanupTime = 5 * time.Second
 )
@@ -80,7 +82,7 @@ func (s *session) watched(ctx context.Context, rec *record) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for retry.Wait(ctx, staleAfter/3) == nil {
+		for retry.Wait(ctx, aliveEvery) == nil {
 			// Trouble with this statement is trouble for the comparison's own, which will tell.
 			if there, err := s.store.alive(ctx, rec); err == nil && !there {
 				cancel(&NotFoundError{Kind: "vdiff", Name: rec.report.UUID, Workflow: s.wf.Name()})

@@ -14,8 +14,7 @@ import (
 	"github.com/tablehaul/tablehaul/replication"
 )
 
-// staleAfter is the silence after which the runner of a comparison counts as dead; a live one says so three times
-// in that time.
+// staleAfter is the silence after which the runner of a comparison counts as dead; see aliveEvery.
 const staleAfter = 30 * time.Second
 
 // A store keeps the comparisons of one workflow in the sidecar database of the workflow's first target shard.
