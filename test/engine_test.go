@@ -26,7 +26,7 @@ type engine struct {
 }
 
 const (
-	srcDB = "load"
+	srcDB = "shop"
 	dstDB = "vt_commerce"
 )
 
@@ -131,6 +131,8 @@ type stalled struct {
 	// gate holds back the log while it is set.
 	gate atomic.Pointer[chan struct{}]
 	seen chan struct{}
+	// reading is set when the log is being read.
+	reading atomic.Bool
 
 	end replication.LogPos
 }
@@ -159,7 +161,7 @@ func (s *stalled) Read(ctx context.Context, t *replication.Table, span replicati
 
 func (s *stalled) End(ctx context.Context) (replication.LogPos, replication.Position, error) {
 	end, p, err := s.Source.End(ctx)
-	if err == nil && s.before != nil {
+	if err == nil && s.before != nil && s.reading.Load() {
 		err = s.before(ctx)
 	}
 	if s.earlyEnd && s.end.Server != "" {
@@ -169,6 +171,7 @@ func (s *stalled) End(ctx context.Context) (replication.LogPos, replication.Posi
 }
 
 func (s *stalled) Transactions(ctx context.Context, from replication.Position) iter.Seq2[*replication.Transaction, error] {
+	s.reading.Store(true)
 	return func(yield func(*replication.Transaction, error) bool) {
 		for t, err := range s.Source.Transactions(ctx, from) {
 			if gate := s.gate.Load(); gate != nil && t != nil && len(t.Changes) > 0 {
@@ -205,12 +208,12 @@ func TestCommitVisibilityStall(t *testing.T) {
 			src := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 			dst := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 			e := newEngine(t, src, dst, stallSchema)
-			src.MustExec(t, "USE load; INSERT INTO t VALUES (1,0),(2,0),(3,0),(4,0),(5,0),(6,0),(7,0),(8,0)")
+			src.MustExec(t, "USE shop; INSERT INTO t VALUES (1,0),(2,0),(3,0),(4,0),(5,0),(6,0),(7,0),(8,0)")
 			src.MustExec(t, `INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so';
 				SET GLOBAL rpl_semi_sync_source_timeout=3000; SET GLOBAL rpl_semi_sync_source_wait_no_replica=ON`)
 			writes, stop := make(chan error, 16), make(chan struct{})
 			next := 1
-			s := &stalled{Source: e.source, skipWait: c.skipWait, seen: make(chan struct{})}
+			s := &stalled{Source: e.source, skipWait: c.skipWait, seen: make(chan struct{}, 16)}
 			s.before = func(ctx context.Context) error {
 				if next > 7 {
 					return nil
@@ -222,7 +225,7 @@ func TestCommitVisibilityStall(t *testing.T) {
 					return err
 				}
 				go func() {
-					writes <- src.Exec(context.WithoutCancel(ctx), fmt.Sprintf("UPDATE load.t SET v=%d WHERE id=%d", 100+id, id))
+					writes <- src.Exec(context.WithoutCancel(ctx), fmt.Sprintf("UPDATE shop.t SET v=%d WHERE id=%d", 100+id, id))
 				}()
 				select {
 				case <-s.seen:
@@ -266,8 +269,8 @@ func TestEndAfterRead(t *testing.T) {
 			src := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 			dst := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 			e := newEngine(t, src, dst, stallSchema)
-			src.MustExec(t, "USE load; INSERT INTO t VALUES (1,0),(5,0)")
-			s := &stalled{Source: e.source, earlyEnd: c.earlyEnd, seen: make(chan struct{})}
+			src.MustExec(t, "USE shop; INSERT INTO t VALUES (1,0),(5,0)")
+			s := &stalled{Source: e.source, earlyEnd: c.earlyEnd, seen: make(chan struct{}, 16)}
 			once, done := false, make(chan struct{})
 			s.during = func(ctx context.Context) error {
 				if once {
@@ -278,7 +281,7 @@ func TestEndAfterRead(t *testing.T) {
 				s.gate.Store(&gate)
 				// The log goes on only after the chunk had the time to be put somewhere.
 				time.AfterFunc(500*time.Millisecond, func() { close(gate); close(done) })
-				return src.Exec(ctx, "INSERT INTO load.t VALUES (3,3)")
+				return src.Exec(ctx, "INSERT INTO shop.t VALUES (3,3)")
 			}
 			err := e.runUntilLevel(t.Context(), s, replication.Options{Readers: 1}, done)
 			var drift *replication.DriftError
@@ -313,10 +316,10 @@ func TestStreamUnderLoad(t *testing.T) {
 	db := src.DB(t)
 	ctx := t.Context()
 	for i := range 3000 {
-		exec(t, db, "INSERT INTO load.a (k, c, u) VALUES (?, ?, ?)", i%97, fmt.Sprintf("row %d", i), 10*i)
+		exec(t, db, "INSERT INTO shop.a (k, c, u) VALUES (?, ?, ?)", i%97, fmt.Sprintf("row %d", i), 10*i)
 		if i%3 == 0 {
-			exec(t, db, "INSERT INTO load.b VALUES (?, ?, ?)", i%7, fmt.Sprintf("Näme%d", i), float64(i)/8)
-			exec(t, db, "INSERT INTO load.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_OBJECT('i', ?))", i<<8, float64(i)/3, i)
+			exec(t, db, "INSERT INTO shop.b VALUES (?, ?, ?)", i%7, fmt.Sprintf("Näme%d", i), float64(i)/8)
+			exec(t, db, "INSERT INTO shop.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_OBJECT('i', ?))", i<<8, float64(i)/3, i)
 		}
 	}
 	stop, wctx := make(chan struct{}), context.WithoutCancel(ctx)

@@ -16,7 +16,7 @@ func TestKillWorker(t *testing.T) {
 	t.Parallel()
 	const kills = 20
 	c := newCluster(t)
-	c.src.MustExec(t, `CREATE DATABASE load; USE load;
+	c.src.MustExec(t, `CREATE DATABASE shop; USE shop;
 		CREATE TABLE a (id BIGINT PRIMARY KEY AUTO_INCREMENT, k INT NOT NULL, c CHAR(60), u INT UNIQUE, KEY (k));
 		CREATE TABLE b (name VARCHAR(20) PRIMARY KEY, v DECIMAL(12,3), d DATETIME(6));
 		CREATE TABLE c (x INT, y VARBINARY(16), z TEXT, PRIMARY KEY (y, x));
@@ -25,10 +25,10 @@ func TestKillWorker(t *testing.T) {
 		INSERT INTO b WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < 20000) SELECT CONCAT('näme ', i), i/8, NOW(6) FROM n;
 		INSERT INTO c WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < 20000) SELECT i%7, UNHEX(SUBSTR(SHA2(i, 256), 1, 16)), REPEAT('z', i%50) FROM n`)
 	wf := c.m.Workflow("commerce.wf")
-	if _, err := wf.Create(t.Context(), migrate.CreateOptions{Source: "ext1.load", AllTables: true}); err != nil {
+	if _, err := wf.Create(t.Context(), migrate.CreateOptions{Source: "ext1.shop", AllTables: true}); err != nil {
 		t.Fatal(err)
 	}
-	load := replicationtest.StartLoad(t, c.src.DB(t), "load", replicationtest.LoadOptions{Rate: 300, Writers: 2})
+	load := replicationtest.StartLoad(t, c.src.DB(t), "shop", replicationtest.LoadOptions{Rate: 300, Writers: 2})
 	copied := int64(0)
 	for i := range kills {
 		kill := c.worker(t)
@@ -57,7 +57,7 @@ func TestKillWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill()
-	replicationtest.CheckEqual(t, c.src.DB(t), c.dst.DB(t), "load", "vt_commerce", "a", "b", "c")
+	replicationtest.CheckEqual(t, c.src.DB(t), c.dst.DB(t), "shop", "vt_commerce", "a", "b", "c")
 	if left := c.dst.MustQuery(t, "SHOW DATABASES LIKE '\\_tablehaul'"); len(left) > 0 {
 		t.Errorf("the sidecar is still there: %v", left)
 	}

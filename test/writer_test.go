@@ -48,27 +48,27 @@ func writeOne(ctx context.Context, tx *sql.Tx, rnd *rand.Rand, n int) error {
 	add := func(q string, a ...any) { statements, args = append(statements, q), append(args, a) }
 	switch rnd.IntN(12) {
 	case 0, 1:
-		add("INSERT IGNORE INTO load.a (k, c, u) VALUES (?, ?, ?)", n%89, fmt.Sprintf("new %d", n), 100_000+n)
+		add("INSERT IGNORE INTO shop.a (k, c, u) VALUES (?, ?, ?)", n%89, fmt.Sprintf("new %d", n), 100_000+n)
 	case 2, 3:
-		add("UPDATE load.a SET k=k+1, c=CONCAT('changed ', ?) WHERE id=?", n, id)
+		add("UPDATE shop.a SET k=k+1, c=CONCAT('changed ', ?) WHERE id=?", n, id)
 	case 4:
-		add("DELETE FROM load.a WHERE id=?", id)
+		add("DELETE FROM shop.a WHERE id=?", id)
 	case 5:
-		add("UPDATE IGNORE load.a SET id=? WHERE id=?", other, id)
+		add("UPDATE IGNORE shop.a SET id=? WHERE id=?", other, id)
 	case 6: // two rows trade their unique values
-		add("UPDATE load.a x JOIN load.a y ON x.id=? AND y.id=? SET x.c=x.u, y.c=y.u, x.u=NULL", id, other)
-		add("UPDATE load.a x JOIN load.a y ON x.id=? AND y.id=? AND x.id<>y.id SET y.u=x.c WHERE x.u IS NULL AND x.c REGEXP '^[0-9]+$'", id, other)
-		add("UPDATE load.a x JOIN load.a y ON x.id=? AND y.id=? AND x.id<>y.id SET x.u=y.c WHERE x.u IS NULL AND y.c REGEXP '^[0-9]+$'", id, other)
+		add("UPDATE shop.a x JOIN shop.a y ON x.id=? AND y.id=? SET x.c=x.u, y.c=y.u, x.u=NULL", id, other)
+		add("UPDATE shop.a x JOIN shop.a y ON x.id=? AND y.id=? AND x.id<>y.id SET y.u=x.c WHERE x.u IS NULL AND x.c REGEXP '^[0-9]+$'", id, other)
+		add("UPDATE shop.a x JOIN shop.a y ON x.id=? AND y.id=? AND x.id<>y.id SET x.u=y.c WHERE x.u IS NULL AND y.c REGEXP '^[0-9]+$'", id, other)
 	case 7:
-		add("INSERT INTO load.b VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE v=v+1", tenant, name, rnd.IntN(1000))
+		add("INSERT INTO shop.b VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE v=v+1", tenant, name, rnd.IntN(1000))
 	case 8: // the same key to the server, other bytes
-		add("UPDATE load.b SET name=UPPER(name) WHERE tenant=? AND name=?", tenant, name)
+		add("UPDATE shop.b SET name=UPPER(name) WHERE tenant=? AND name=?", tenant, name)
 	case 9:
-		add("DELETE FROM load.b WHERE tenant=? AND name=?", tenant, name)
+		add("DELETE FROM shop.b WHERE tenant=? AND name=?", tenant, name)
 	case 10:
-		add("UPDATE load.c SET d=NOW(6), f=f*1.1, j=JSON_SET(j, '$.n', ?) WHERE id=UNHEX(LPAD(HEX(?), 16, '0'))", n, 3*rnd.IntN(1000)<<8)
+		add("UPDATE shop.c SET d=NOW(6), f=f*1.1, j=JSON_SET(j, '$.n', ?) WHERE id=UNHEX(LPAD(HEX(?), 16, '0'))", n, 3*rnd.IntN(1000)<<8)
 	default:
-		add("REPLACE INTO load.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_ARRAY(?, 'x', NULL))", rnd.IntN(5000)<<8, rnd.Float64(), n)
+		add("REPLACE INTO shop.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_ARRAY(?, 'x', NULL))", rnd.IntN(5000)<<8, rnd.Float64(), n)
 	}
 	for i := range statements {
 		if _, err := tx.ExecContext(ctx, statements[i], args[i]...); err != nil && !duplicate(err) {

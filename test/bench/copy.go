@@ -107,7 +107,7 @@ func (b *bench) close() {
 // fill makes the source's rows, of digits in groups as sysbench does.
 func (b *bench) fill(ctx context.Context, rows int) error {
 	fmt.Printf("filling the source with %d rows\n", rows)
-	if err := b.src.Exec(ctx, "CREATE DATABASE load"); err != nil {
+	if err := b.src.Exec(ctx, "CREATE DATABASE sbtest"); err != nil {
 		return err
 	}
 	digits := func(groups int) string {
@@ -118,7 +118,7 @@ func (b *bench) fill(ctx context.Context, rows int) error {
 		return "CONCAT(" + s + ")"
 	}
 	for _, t := range tables {
-		err := b.src.Exec(ctx, fmt.Sprintf(`USE load; SET SESSION cte_max_recursion_depth=100000000; CREATE TABLE %s (%s, KEY k_1 (k));
+		err := b.src.Exec(ctx, fmt.Sprintf(`USE sbtest; SET SESSION cte_max_recursion_depth=100000000; CREATE TABLE %s (%s, KEY k_1 (k));
 			INSERT INTO %s (k, c, pad) WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < %d)
 			SELECT FLOOR(RAND()*%d), LEFT(%s, 119), LEFT(%s, 59) FROM n`, t, columns, t, rows/len(tables), rows, digits(10), digits(5)))
 		if err != nil {
@@ -182,7 +182,7 @@ func (b *bench) byServer(ctx context.Context) (figures, error) {
 	}
 	for _, t := range tables {
 		file := filepath.Join(b.dir, t)
-		if err := b.src.Exec(ctx, fmt.Sprintf("SELECT * FROM load.%s INTO OUTFILE '%s'", t, file)); err != nil {
+		if err := b.src.Exec(ctx, fmt.Sprintf("SELECT * FROM sbtest.%s INTO OUTFILE '%s'", t, file)); err != nil {
 			return figures{}, err
 		}
 		err := b.dst.Exec(ctx, fmt.Sprintf("USE plain; CREATE TABLE %s (%s); LOAD DATA INFILE '%s' INTO TABLE %s; ALTER TABLE %s ADD KEY k_1 (k)", t, columns, file, t, t))
@@ -203,7 +203,7 @@ func (b *bench) byTablehaul(ctx context.Context) (figures, error) {
 	if err != nil {
 		return figures{}, err
 	}
-	if _, err := wf.Create(ctx, migrate.CreateOptions{Source: "ext1.load", AllTables: true}); err != nil {
+	if _, err := wf.Create(ctx, migrate.CreateOptions{Source: "ext1.sbtest", AllTables: true}); err != nil {
 		return figures{}, err
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0])
