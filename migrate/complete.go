@@ -2,15 +2,12 @@ package migrate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
-	"github.com/tablehaul/tablehaul/replication"
-	"github.com/tablehaul/tablehaul/topo"
 )
 
 // A CompleteResult says what Complete has done, or would do.
@@ -162,8 +159,9 @@ func (f *completion) do(ctx context.Context, s Step) (string, error) {
 		return f.sourceStep(ctx, s)
 	case StepForget:
 		return "removed the workflow from shard " + s.Shard, f.m.forget(ctx, f.shard(s.Shard), f.name)
+	default:
+		return "", fmt.Errorf("step %q is none of Complete", s.Kind)
 	}
-	return "", fmt.Errorf("step %q is none of Complete", s.Kind)
 }
 
 // wait blocks until the streams of a target shard have applied what their sources had when it was called.
@@ -224,220 +222,4 @@ func (f *completion) finishKeys(ctx context.Context, shard string) (string, erro
 		return "", nil
 	}
 	return fmt.Sprintf("added deferred keys to %d table(s) on shard %s", n, shard), nil
-}
-
-// sourceSteps are what happens to the tables at the source.
-func (f *completion) sourceSteps() []Step {
-	var steps []Step
-	for _, src := range f.sources {
-		for _, name := range f.tables() {
-			from := ident(src.cfg.Database) + "." + ident(name)
-			switch f.ending.SourceTables {
-			case KeepSourceTables:
-			case RenameSourceTables:
-				to := ident(src.cfg.Database) + "." + ident(renamed(name))
-				steps = append(steps, Step{Kind: StepRenameSource, Shard: src.shard, Object: name, SQL: "RENAME TABLE " + from + " TO " + to})
-			case DropSourceTables:
-				steps = append(steps, Step{Kind: StepDropSource, Shard: src.shard, Object: name, SQL: "DROP TABLE " + from})
-			}
-		}
-	}
-	return steps
-}
-
-// sourceStep renames or drops one table; one that is gone was done by an earlier call.
-func (f *completion) sourceStep(ctx context.Context, s Step) (string, error) {
-	i := slices.IndexFunc(f.sources, func(src *sourceShard) bool { return src.shard == s.Shard })
-	src := f.sources[i]
-	// A foreign key between two tables that both go is no reason to keep one; preflight has refused others.
-	db, err := f.m.pools.db(ctx, src.cfg, sourcePurpose(s.Kind))
-	if err != nil {
-		return "", err
-	}
-	if _, err := db.ExecContext(ctx, s.SQL); err != nil {
-		if mysqlerr.NotFound(err) || f.again && goneAtSource(ctx, src, s.Object) {
-			return "", nil
-		}
-		return "", err
-	}
-	if s.Kind == StepDropSource {
-		return "dropped source table " + s.Object, nil
-	}
-	return fmt.Sprintf("renamed source table %s to %s", s.Object, renamed(s.Object)), nil
-}
-
-// sourcePurpose says with which session a table of the source is changed: foreign keys follow a rename only while
-// they are checked.
-func sourcePurpose(k StepKind) purpose {
-	if k == StepDropSource {
-		return forSchema
-	}
-	return forAdmin
-}
-
-func goneAtSource(ctx context.Context, src *sourceShard, name string) bool {
-	tables, err := listTables(ctx, src.admin, src.cfg.Database)
-	return err == nil && tables[name] == nil
-}
-
-// preflightSource connects to the source's primaries and checks that its tables can be renamed or dropped.
-func (f *completion) preflightSource(ctx context.Context) error {
-	var fs findings
-	for _, s := range f.streams {
-		primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
-		sources, err := f.m.sourceShards(ctx, s.record.source(), primary)
-		if err != nil {
-			return err
-		}
-		for _, src := range sources {
-			if src.shard != s.record.SourceShard || slices.ContainsFunc(f.sources, func(o *sourceShard) bool { return o.shard == src.shard }) {
-				continue
-			}
-			f.sources = append(f.sources, src)
-			if err := f.checkSource(ctx, &fs, src); err != nil {
-				return fmt.Errorf("source shard %s/%s: %w", s.record.source(), src.shard, err)
-			}
-		}
-	}
-	return fs.err(f.name.String())
-}
-
-// checkSource looks for what would keep a source's tables from being renamed or dropped.
-func (f *completion) checkSource(ctx context.Context, fs *findings, src *sourceShard) error {
-	add := func(code Code, object, message, fix string) {
-		fs.add(Finding{Code: code, Side: SideSource, Server: src.cfg.Addr, Object: object, Message: message, Fix: fix})
-	}
-	server, err := inspectServer(ctx, src.admin, src.cfg.Addr)
-	if err != nil {
-		return err
-	}
-	schema := src.cfg.Database
-	if server.on("read_only", false) || server.on("super_read_only", false) {
-		add(CodeReadOnly, "read_only", "the source's primary is read-only", "make it writable, or keep the source tables")
-	}
-	tables, err := listTables(ctx, src.admin, schema)
-	if err != nil {
-		return err
-	}
-	need := []string{"DROP"}
-	if f.ending.SourceTables == RenameSourceTables {
-		need = []string{"ALTER", "DROP", "CREATE", "INSERT"}
-	}
-	for _, name := range f.tables() {
-		for _, p := range need {
-			object := name
-			if p == "CREATE" || p == "INSERT" {
-				object = renamed(name)
-			}
-			if !server.grants.has(p, schema, object) {
-				add(CodePrivilege, p, fmt.Sprintf("the account lacks %s on %s.%s", p, ident(schema), ident(object)), fmt.Sprintf("GRANT %s ON %s.* TO the account", strings.Join(need, ", "), ident(schema)))
-			}
-		}
-		if f.ending.SourceTables == RenameSourceTables && tables[name] != nil && tables[renamed(name)] != nil {
-			add(CodeName, name, fmt.Sprintf("table %s can't become %s, which is there", ident(name), ident(renamed(name))), "drop or rename that table")
-		}
-	}
-	if f.ending.SourceTables == DropSourceTables {
-		return f.checkChildren(ctx, fs, src)
-	}
-	return nil
-}
-
-// checkChildren finds foreign keys of tables that stay and reference tables that are to be dropped.
-func (f *completion) checkChildren(ctx context.Context, fs *findings, src *sourceShard) error {
-	schema, going := src.cfg.Database, f.tables()
-	return queryStrings(ctx, src.admin, "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE"+
-		" WHERE REFERENCED_TABLE_SCHEMA = "+literal(schema)+" AND REFERENCED_TABLE_NAME IN ("+literals(going)+") AND ORDINAL_POSITION = 1", func(v []string) {
-		if v[0] == schema && slices.Contains(going, v[1]) {
-			return
-		}
-		fs.add(Finding{Code: CodeForeignKey, Side: SideSource, Server: src.cfg.Addr, Object: v[3],
-			Message: fmt.Sprintf("table %s is referenced by foreign key %s of %s.%s, which stays", ident(v[3]), ident(v[2]), ident(v[0]), ident(v[1])),
-			Fix:     "drop that foreign key, or rename or keep the source tables"})
-	})
-}
-
-// WaitApplied blocks until every target shard has durably applied position p of a source shard, whoever runs
-// the streams. With a zero position it only looks at the states. A stream that is not going to get there is a
-// *StreamStoppedError, at once.
-func (w *Workflow) WaitApplied(ctx context.Context, sourceShard string, p replication.Position) error {
-	streams, err := w.find(ctx)
-	if err != nil {
-		return err
-	}
-	found := false
-	for _, s := range streams {
-		if s.record.SourceShard != sourceShard {
-			continue
-		}
-		found = true
-		if err := w.m.waitApplied(ctx, s, p); err != nil {
-			return err
-		}
-	}
-	if !found {
-		return &NotFoundError{Kind: "source shard", Name: sourceShard}
-	}
-	return nil
-}
-
-// waitApplied polls the position of one stream.
-func (m *Migrator) waitApplied(ctx context.Context, s *stream, p replication.Position) error {
-	db := m.sidecar(s.targetShard)
-	for {
-		row, err := db.Stream(ctx, s.ID)
-		if err != nil {
-			return fmt.Errorf("target shard %s: %w", s.shard, err)
-		}
-		if State(row.State) != StateRunning {
-			return &StreamStoppedError{Shard: s.shard, State: State(row.State), Message: row.Message}
-		}
-		if p.IsZero() {
-			return nil
-		}
-		mark, err := db.Position(ctx, s.ID)
-		if err != nil {
-			return fmt.Errorf("target shard %s: %w", s.shard, err)
-		}
-		if mark.Position != "" {
-			have, err := replication.ParsePosition(mark.Position)
-			if err != nil {
-				return fmt.Errorf("target shard %s: %w", s.shard, err)
-			}
-			if have.Covers(p) {
-				return nil
-			}
-		}
-		if err := pause(ctx, nil, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("target shard %s has not applied %s: %w", s.shard, p.Text(), err)
-		}
-	}
-}
-
-// sourceEnd is what a stream's source has now: what its primary has, so that a replica that lags does not count
-// as all; without a primary, what the server has that the stream reads from.
-func (m *Migrator) sourceEnd(ctx context.Context, s *stream) (replication.Position, error) {
-	primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
-	sources, err := m.sourceShards(ctx, s.record.source(), primary)
-	if errors.Is(err, ErrNotFound) {
-		sel, serr := s.record.selector()
-		if serr != nil {
-			return replication.Position{}, serr
-		}
-		sources, err = m.sourceShards(ctx, s.record.source(), sel)
-	}
-	if err != nil {
-		return replication.Position{}, err
-	}
-	for _, src := range sources {
-		if src.shard != s.record.SourceShard {
-			continue
-		}
-		var text string
-		if err := src.admin.QueryRowContext(ctx, "SELECT CONCAT('MySQL56/', @@GLOBAL.gtid_executed)").Scan(&text); err != nil {
-			return replication.Position{}, fmt.Errorf("position of source %s: %w", src.cfg.Addr, err)
-		}
-		return replication.ParsePosition(text)
-	}
-	return replication.Position{}, &NotFoundError{Kind: "source shard", Name: s.record.SourceShard}
 }

@@ -148,8 +148,10 @@ func (c *creation) unreachable(side Side, err *error) {
 	if !ok {
 		return
 	}
-	c.fs.add(Finding{Code: CodeUnreachable, Side: side, Server: addr, Message: (*err).Error(), Err: *err,
-		Fix: "check address, network, and the account that the credentials callback gives"})
+	c.fs.add(Finding{
+		Code: CodeUnreachable, Side: side, Server: addr, Message: (*err).Error(), Err: *err,
+		Fix: "check address, network, and the account that the credentials callback gives",
+	})
 	*err = nil
 }
 
@@ -249,8 +251,9 @@ func (c *creation) do(ctx context.Context, s Step) (string, error) {
 		return "", c.moveAll(ctx, t, eventCreated)
 	case StepStart:
 		return "started the streams of shard " + t.shard, c.moveAll(ctx, t, eventStart)
+	default:
+		return "", fmt.Errorf("step %q is none of Create", s.Kind)
 	}
-	return "", fmt.Errorf("step %q is none of Create", s.Kind)
 }
 
 func (c *creation) moveAll(ctx context.Context, t *targetShard, e event) error {

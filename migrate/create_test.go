@@ -312,7 +312,8 @@ var errCrash = errors.New("crash")
 func crash(t *testing.T, f func() error) {
 	t.Helper()
 	defer func() {
-		if r := recover(); r != errCrash {
+		r := recover()
+		if err, ok := r.(error); !ok || !errors.Is(err, errCrash) {
 			panic(r)
 		}
 	}()

@@ -23,8 +23,6 @@ type finishing struct {
 	again bool
 	// sources are the primaries of the source's shards, when Complete changes tables there.
 	sources []*sourceShard
-	// ends are the positions, by source shard, that a Complete waits for.
-	ends map[string]string
 }
 
 // begin finds the workflow and tells whether the same command was at work on it before.
@@ -192,8 +190,9 @@ func (f *finishing) cancelStep(ctx context.Context, s Step, res *CancelResult) (
 		return fmt.Sprintf("dropped table %s on shard %s", s.Object, s.Shard), nil
 	case StepForget:
 		return "removed the workflow from shard " + s.Shard, f.m.forget(ctx, t, f.name)
+	default:
+		return "", fmt.Errorf("step %q is none of Cancel", s.Kind)
 	}
-	return "", fmt.Errorf("step %q is none of Cancel", s.Kind)
 }
 
 // publish adds tables to the keyspace's VSchema. An entry that is there stays as it is.

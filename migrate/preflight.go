@@ -115,12 +115,16 @@ func selectTables(fs *findings, o CreateOptions, s *sourceState) []string {
 		for _, n := range names {
 			switch t := s.tables[n]; {
 			case t == nil:
-				fs.add(Finding{Code: CodeUnknownTable, Side: SideSource, Server: s.server.addr, Object: n,
+				fs.add(Finding{
+					Code: CodeUnknownTable, Side: SideSource, Server: s.server.addr, Object: n,
 					Message: fmt.Sprintf("table %s of %s is not in database %s", ident(n), option, ident(s.schema)),
-					Fix:     "correct the name, or GRANT SELECT on the table to the account"})
+					Fix:     "correct the name, or GRANT SELECT on the table to the account",
+				})
 			case t.kind != "BASE TABLE" && option == "Tables":
-				fs.add(Finding{Code: CodeNotTable, Side: SideSource, Server: s.server.addr, Object: n,
-					Message: fmt.Sprintf("%s is a %s", ident(n), strings.ToLower(t.kind)), Fix: "leave it out"})
+				fs.add(Finding{
+					Code: CodeNotTable, Side: SideSource, Server: s.server.addr, Object: n,
+					Message: fmt.Sprintf("%s is a %s", ident(n), strings.ToLower(t.kind)), Fix: "leave it out",
+				})
 			}
 		}
 	}
@@ -134,8 +138,10 @@ func selectTables(fs *findings, o CreateOptions, s *sourceState) []string {
 		}
 	}
 	if len(names) == 0 && len(fs.list) == 0 {
-		fs.add(Finding{Code: CodeNoTables, Side: SideSource, Server: s.server.addr, Object: s.schema,
-			Message: fmt.Sprintf("there are no tables to move in database %s", ident(s.schema)), Fix: "name another source, or other tables"})
+		fs.add(Finding{
+			Code: CodeNoTables, Side: SideSource, Server: s.server.addr, Object: s.schema,
+			Message: fmt.Sprintf("there are no tables to move in database %s", ident(s.schema)), Fix: "name another source, or other tables",
+		})
 	}
 	return names
 }

@@ -3,7 +3,6 @@ package migrate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -198,6 +197,3 @@ func (w *shardWorker) adjust(ctx context.Context, streams []*stream) {
 		}
 	}
 }
-
-// shardName is for errors.
-func (k shardKey) String() string { return fmt.Sprintf("%s/%s", k.keyspace, k.shard) }

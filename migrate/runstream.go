@@ -41,17 +41,22 @@ func (r *streamRunner) run(ctx context.Context) {
 			m.log.Warn("a stream's ownership was not given back; it lapses", "workflow", s.name().String(), "shard", s.shard, "error", err)
 		}
 	}()
+	r.again(lock.Context()) //nolint:contextcheck // a child of ctx that ends with the lock
+}
+
+// again runs the stream until there is no more reason to.
+func (r *streamRunner) again(ctx context.Context) {
 	var backoff retry.Backoff
 	for {
 		began := time.Now()
-		m.opts.Trace.streamStarting(s.info())
-		err := r.once(lock.Context())
+		r.m.opts.Trace.streamStarting(r.stream.info())
+		err := r.once(ctx)
 		if time.Since(began) > time.Minute {
 			backoff.Reset()
 		}
-		wait := r.judge(lock.Context(), err, &backoff)
-		m.opts.Trace.streamEnded(s.info(), err, wait)
-		if wait == 0 || retry.Wait(lock.Context(), wait) != nil {
+		wait := r.judge(ctx, err, &backoff)
+		r.m.opts.Trace.streamEnded(r.stream.info(), err, wait)
+		if wait == 0 || retry.Wait(ctx, wait) != nil {
 			return
 		}
 	}

@@ -62,7 +62,7 @@ func (w *Workflow) withKeyspace(ctx context.Context, keyspace, action string, f 
 		return fmt.Errorf("lock keyspace %s: %w", keyspace, err)
 	}
 	defer func() { err = errors.Join(err, release(ctx, l.Unlock)) }()
-	return f(l.Context())
+	return f(l.Context()) //nolint:contextcheck // a child of ctx that ends with the lock
 }
 
 // release gives a lock back, even when ctx has ended. A lock that was lost is not an error here: what was done under it has told.
