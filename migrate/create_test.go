@@ -444,3 +444,81 @@ func TestMariaDBSource(t *testing.T) {
 	}
 	c.clean()
 }
+
+// A mounted Vitess cluster: TabletTypes and Cells say which server is read, in order of preference.
+func TestSourceChoice(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, "CREATE TABLE on_first (id INT NOT NULL PRIMARY KEY)")
+	ctx := t.Context()
+	c.dst.MustExec(t, "CREATE DATABASE "+c.db+"; CREATE TABLE "+c.db+".on_second (id INT NOT NULL PRIMARY KEY)")
+	defer func() { c.dst.MustExec(t, "DROP DATABASE "+c.db) }()
+	at := topo.Address{Type: "memory", Server: "ext", Root: "/ext"}
+	ext, err := c.ts.OpenOther(ctx, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ext.Close()
+	tablet := func(cell string, uid uint32, typ topo.TabletType, s *replicationtest.Server) topo.Tablet {
+		return topo.Tablet{
+			Alias: topo.TabletAlias{Cell: cell, UID: uid}, Type: typ, Keyspace: "load", Shard: "0", MySQLHostname: s.Host, MySQLPort: int32(s.Port), DBNameOverride: c.db,
+		}
+	}
+	for _, err := range []error{
+		ext.CreateCell(ctx, topo.CellInfo{Name: "east", ServerAddress: "ext", Root: "/east"}),
+		ext.CreateCell(ctx, topo.CellInfo{Name: "west", ServerAddress: "ext", Root: "/west"}),
+		ext.CreateKeyspace(ctx, topo.Keyspace{Name: "load"}),
+		ext.CreateShard(ctx, "load", "0"),
+		ext.InitTablet(ctx, tablet("east", 1, topo.TabletPrimary, c.src)),
+		ext.InitTablet(ctx, tablet("west", 2, topo.TabletReplica, c.dst)),
+		mount.Register(ctx, c.ts, mount.Cluster{Name: "vit", Type: mount.Vitess, Topo: at}, mount.RegisterOptions{Credentials: root}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		types []topo.TabletType
+		cells []string
+		want  string
+	}{
+		{"replica first", nil, nil, "on_second"},
+		{"primary", []topo.TabletType{topo.TabletPrimary}, nil, "on_first"},
+		{"primary first", []topo.TabletType{topo.TabletPrimary, topo.TabletReplica}, nil, "on_first"},
+		{"east", nil, []string{"east"}, "on_first"},
+		{"west", nil, []string{"west"}, "on_second"},
+	} {
+		res, err := c.workflow().Create(ctx, migrate.CreateOptions{Source: "vit.load", AllTables: true, TabletTypes: tc.types, Cells: tc.cells, DryRun: true})
+		if err != nil || !slices.Equal(res.Tables, []string{tc.want}) {
+			t.Errorf("%s: %+v, %v", tc.name, res, err)
+		}
+	}
+	_, err = c.workflow().Create(ctx, migrate.CreateOptions{Source: "vit.load", AllTables: true, TabletTypes: []topo.TabletType{topo.TabletRdonly}})
+	if !errors.Is(err, migrate.ErrNotFound) || !strings.Contains(err.Error(), "RDONLY") {
+		t.Errorf("no such tablet: %v", err)
+	}
+	c.clean()
+}
+
+// Two processes that create the same workflow at once: one does, the other is told.
+func TestCreateTwice(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, smallSchema)
+	errs := make(chan error)
+	for range 2 {
+		m := c.migrator(migrate.Options{})
+		go func() {
+			errs <- second(m.Workflow(c.ks+".wf").Create(t.Context(), migrate.CreateOptions{Source: "ext1." + c.db, AllTables: true, NoAutoStart: true}))
+		}()
+	}
+	a, b := <-errs, <-errs
+	if a == nil {
+		a, b = b, a
+	}
+	if b != nil || !errors.Is(a, migrate.ErrExists) {
+		t.Errorf("%v; %v", a, b)
+	}
+	// The mount is in use now.
+	err := mount.Unregister(t.Context(), c.ts, "ext1", mount.UnregisterOptions{UsedBy: c.m.UsesMount})
+	if e, ok := errors.AsType[*mount.InUseError](err); !ok || !slices.Equal(e.Workflows, []string{c.ks + ".wf"}) {
+		t.Errorf("unregister: %v", err)
+	}
+}

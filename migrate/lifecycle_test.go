@@ -353,3 +353,28 @@ func TestPurged(t *testing.T) {
 	}
 	t.Error("no state Error")
 }
+
+// Workflows of one keyspace do not disturb one another.
+func TestTwoWorkflows(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, smallSchema)
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Tables: []string{"customer"}})
+	other := c.m.Workflow(c.ks + ".other")
+	if _, err := other.Create(t.Context(), migrate.CreateOptions{Source: "ext1." + c.db, Tables: []string{"plain"}}); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := c.m.List(t.Context(), c.ks); err != nil || !slices.Equal(names, []string{"other", "wf"}) {
+		t.Errorf("workflows %v, %v", names, err)
+	}
+	c.await(migrate.StateRunning)
+	if _, err := other.Cancel(t.Context(), migrate.CancelOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.src.MustExec(t, "INSERT INTO "+c.db+".customer (name) VALUES ('dan')")
+	c.caughtUp()
+	c.equal("customer")
+	if _, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.clean("customer")
+}
