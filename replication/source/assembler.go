@@ -178,11 +178,12 @@ func (a *assembler) inGroup(e *gobinlog.BinlogEvent, nested bool) error {
 		gobinlog.BEGIN_LOAD_QUERY_EVENT, gobinlog.APPEND_BLOCK_EVENT, gobinlog.DELETE_FILE_EVENT,
 		gobinlog.FORMAT_DESCRIPTION_EVENT:
 		return nil
+	default:
+		if e.Header.Flags&gobinlog.LOG_EVENT_IGNORABLE_F != 0 {
+			return nil
+		}
+		return fmt.Errorf("%w: %d", ErrUnknownEvent, e.Header.EventType)
 	}
-	if e.Header.Flags&gobinlog.LOG_EVENT_IGNORABLE_F != 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: %d", ErrUnknownEvent, e.Header.EventType)
 }
 
 // rotate goes to another file.
@@ -337,6 +338,7 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 		return nil
 	case stmtXACommit, stmtXARollback:
 		return a.settle(&s)
+	case stmtOther, stmtDDL, stmtDML:
 	}
 	affected := s.affected(a.fold, string(ev.Schema), a.schema, a.names)
 	switch {

@@ -258,21 +258,8 @@ func TestKilledConnections(t *testing.T) {
 	for range 5 {
 		f.read(s, s.Tables()[0])
 		f.end(s)
-		rows, err := f.db.Query("SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND = 'Sleep'")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var ids []int
-		for rows.Next() {
-			var id int
-			if err := rows.Scan(&id); err != nil {
-				t.Fatal(err)
-			}
-			ids = append(ids, id)
-		}
-		_ = rows.Close()
-		for _, id := range ids {
-			_, _ = f.db.Exec(fmt.Sprintf("KILL %d", id))
+		for _, id := range f.column(0, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND = 'Sleep'") {
+			_, _ = f.db.Exec(fmt.Sprintf("KILL %s", id))
 		}
 	}
 }

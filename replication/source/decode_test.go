@@ -14,8 +14,7 @@ import (
 
 // wideTable has a column of every form on the wire.
 func wideTable() (*replication.Table, []wireType) {
-	t := &replication.Table{Schema: "shop", Name: "t"}
-	for _, c := range []replication.Column{
+	t := &replication.Table{Schema: "shop", Name: "t", Columns: []replication.Column{
 		{Name: "id", Kind: replication.KindInt, Type: "int"},
 		{Name: "u", Kind: replication.KindUint, Type: "bigint unsigned", Unsigned: true},
 		{Name: "m", Kind: replication.KindInt, Type: "mediumint"},
@@ -35,9 +34,7 @@ func wideTable() (*replication.Table, []wireType) {
 		{Name: "v", Kind: replication.KindText, Type: "varchar(300)"},
 		{Name: "bl", Kind: replication.KindBlob, Type: "blob"},
 		{Name: "j", Kind: replication.KindJSON, Type: "json"},
-	} {
-		t.Columns = append(t.Columns, c)
-	}
+	}}
 	t.Primary.Columns = []int{0}
 	types := make([]wireType, len(t.Columns))
 	for i := range t.Columns {
@@ -168,8 +165,12 @@ func TestDecimals(t *testing.T) {
 		precision, scale int
 		want             string
 	}{
-		{"810dfb38d204d2", 14, 4, "1234567890.1234"}, {"7ef204c72dfb2d", 14, 4, "-1234567890.1234"}, {"80000000000000", 14, 4, "0.0000"},
-		{"80", 1, 0, "0"}, {"7f", 1, 0, "0"}, {"7e", 1, 0, "-1"},
+		{"810dfb38d204d2", 14, 4, "1234567890.1234"},
+		{"7ef204c72dfb2d", 14, 4, "-1234567890.1234"},
+		{"80000000000000", 14, 4, "0.0000"},
+		{"80", 1, 0, "0"},
+		{"7f", 1, 0, "0"},
+		{"7e", 1, 0, "-1"},
 	} {
 		raw, err := hex.DecodeString(tc.raw)
 		if err != nil {

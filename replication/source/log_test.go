@@ -63,44 +63,101 @@ func TestTransactionBoundaries(t *testing.T) {
 		statements []string
 		want       []string
 	}{
-		{"autocommit", []string{"INSERT INTO t VALUES (1,'a')", "UPDATE t SET id=2", "DELETE FROM t"},
-			[]string{"+(id=1, v='a') ", "(id=1, v='a')>(id=2, v='a') ", "-(id=2, v='a') "}},
-		{"several statements", []string{"BEGIN", "INSERT INTO t VALUES (1,'a'),(2,'b')", "UPDATE t SET v='c'", "COMMIT"},
-			[]string{"+(id=1, v='a') +(id=2, v='b') (id=1, v='a')>(id=1, v='c') (id=2, v='b')>(id=2, v='c') "}},
-		{"other tables", []string{"INSERT INTO other VALUES (1)", "BEGIN", "INSERT INTO other VALUES (2)", "INSERT INTO t VALUES (1,'a')", "COMMIT"},
-			[]string{"", "+(id=1, v='a') "}},
-		{"rolled back", []string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "ROLLBACK", "INSERT INTO t VALUES (2,'b')"},
-			[]string{"+(id=2, v='b') "}},
-		{"savepoint", []string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT s", "INSERT INTO t VALUES (2,'b')", "ROLLBACK TO s", "INSERT INTO t VALUES (3,'c')", "RELEASE SAVEPOINT s", "COMMIT"},
-			[]string{"+(id=1, v='a') +(id=3, v='c') "}},
-		{"non-transactional engine", []string{"INSERT INTO my VALUES (7,'m')", "UPDATE my SET v='n' WHERE id=7", "DELETE FROM my"},
-			[]string{"+(id=7, v='m') ", "(id=7, v='m')>(id=7, v='n') ", "-(id=7, v='n') "}},
-		{"create table select", []string{"INSERT INTO t VALUES (1,'a')", "CREATE TABLE ctas (PRIMARY KEY(id)) SELECT * FROM t", "INSERT INTO t VALUES (2,'b')", "DROP TABLE ctas"},
-			[]string{"+(id=1, v='a') ", "", "+(id=2, v='b') ", ""}},
-		{"xa two phases", []string{"XA START 'x1'", "INSERT INTO t VALUES (1,'a')", "XA END 'x1'", "XA PREPARE 'x1'", "INSERT INTO other VALUES (5)", "XA COMMIT 'x1'"},
-			[]string{"", "+(id=1, v='a') xa "}},
-		{"xa one phase", []string{"XA START 'x2','b',7", "INSERT INTO t VALUES (1,'a')", "XA END 'x2','b',7", "XA COMMIT 'x2','b',7 ONE PHASE"},
-			[]string{"+(id=1, v='a') "}},
-		{"xa rollback", []string{"XA START 'x3','b''c'", "INSERT INTO t VALUES (1,'a')", "XA END 'x3','b''c'", "XA PREPARE 'x3','b''c'", "XA ROLLBACK 'x3','b''c'", "INSERT INTO t VALUES (2,'b')"},
-			[]string{"xa ", "+(id=2, v='b') "}},
-		{"compressed", []string{"SET SESSION binlog_transaction_compression=ON", "INSERT INTO t VALUES (1,'a'),(2,'b')", "BEGIN", "UPDATE t SET v='c' WHERE id=1", "DELETE FROM t WHERE id=2", "COMMIT"},
-			[]string{"+(id=1, v='a') +(id=2, v='b') ", "(id=1, v='a')>(id=1, v='c') -(id=2, v='b') "}},
-		{"compressed xa", []string{"SET SESSION binlog_transaction_compression=ON", "XA START 'c1'", "INSERT INTO t VALUES (1,'a')", "XA END 'c1'", "XA PREPARE 'c1'", "XA COMMIT 'c1'"},
-			[]string{"+(id=1, v='a') xa "}},
-		{"routine and unknown statements", []string{"CREATE PROCEDURE p() BEGIN UPDATE t SET id=1; END", "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x=1", "GRANT SELECT ON *.* TO CURRENT_USER", "DROP TRIGGER tr", "DROP PROCEDURE p", "CREATE VIEW vw AS SELECT * FROM t", "DROP VIEW vw", "ANALYZE TABLE t"},
-			[]string{"", "", "", "", "", "", "", ""}},
-		{"ddl", []string{"ALTER TABLE t ADD INDEX (v)", "INSERT INTO t VALUES (1,'a')", "CREATE INDEX i2 ON t(v)", "DROP INDEX i2 ON t", "ALTER TABLE other ADD COLUMN c int", "TRUNCATE t", "/*!50000 ALTER */ TABLE `t` DROP INDEX v"},
-			[]string{"DDL[t] ", "+(id=1, v='a') ", "DDL[t] ", "DDL[t] ", "", "DDL[t] ", "DDL[t] "}},
-		{"ansi quotes", []string{"SET sql_mode='ANSI_QUOTES'", `ALTER TABLE "t" COMMENT 'x "t"'`, `CREATE TABLE "t ""2" (id int primary key)`, `DROP TABLE "t ""2"`},
-			[]string{"DDL[t] ", "", ""}},
-		{"empty transactions", []string{"SET GTID_NEXT='aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d'", "BEGIN", "COMMIT", "SET GTID_NEXT='AUTOMATIC'", "INSERT INTO t VALUES (1,'a')"},
-			[]string{"", "+(id=1, v='a') "}},
-		{"tagged", []string{"SET GTID_NEXT='AUTOMATIC:mytag'", "INSERT INTO t VALUES (1,'a')", "INSERT INTO t VALUES (2,'b')", "SET GTID_NEXT='AUTOMATIC'"},
-			[]string{"+(id=1, v='a') ", "+(id=2, v='b') "}},
-		{"flags", []string{"SET foreign_key_checks=0, unique_checks=0", "INSERT INTO t VALUES (1,'a')"},
-			[]string{"+(id=1, v='a') "}},
-		{"functional and hidden keys", []string{"INSERT INTO fk (id, j) VALUES (1, '[1,2]')"},
-			[]string{"+(id=1, j='[1, 2]', g=2) "}},
+		{
+			"autocommit",
+			[]string{"INSERT INTO t VALUES (1,'a')", "UPDATE t SET id=2", "DELETE FROM t"},
+			[]string{"+(id=1, v='a') ", "(id=1, v='a')>(id=2, v='a') ", "-(id=2, v='a') "},
+		},
+		{
+			"several statements",
+			[]string{"BEGIN", "INSERT INTO t VALUES (1,'a'),(2,'b')", "UPDATE t SET v='c'", "COMMIT"},
+			[]string{"+(id=1, v='a') +(id=2, v='b') (id=1, v='a')>(id=1, v='c') (id=2, v='b')>(id=2, v='c') "},
+		},
+		{
+			"other tables",
+			[]string{"INSERT INTO other VALUES (1)", "BEGIN", "INSERT INTO other VALUES (2)", "INSERT INTO t VALUES (1,'a')", "COMMIT"},
+			[]string{"", "+(id=1, v='a') "},
+		},
+		{
+			"rolled back",
+			[]string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "ROLLBACK", "INSERT INTO t VALUES (2,'b')"},
+			[]string{"+(id=2, v='b') "},
+		},
+		{
+			"savepoint",
+			[]string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT s", "INSERT INTO t VALUES (2,'b')", "ROLLBACK TO s", "INSERT INTO t VALUES (3,'c')", "RELEASE SAVEPOINT s", "COMMIT"},
+			[]string{"+(id=1, v='a') +(id=3, v='c') "},
+		},
+		{
+			"non-transactional engine",
+			[]string{"INSERT INTO my VALUES (7,'m')", "UPDATE my SET v='n' WHERE id=7", "DELETE FROM my"},
+			[]string{"+(id=7, v='m') ", "(id=7, v='m')>(id=7, v='n') ", "-(id=7, v='n') "},
+		},
+		{
+			"create table select",
+			[]string{"INSERT INTO t VALUES (1,'a')", "CREATE TABLE ctas (PRIMARY KEY(id)) SELECT * FROM t", "INSERT INTO t VALUES (2,'b')", "DROP TABLE ctas"},
+			[]string{"+(id=1, v='a') ", "", "+(id=2, v='b') ", ""},
+		},
+		{
+			"xa two phases",
+			[]string{"XA START 'x1'", "INSERT INTO t VALUES (1,'a')", "XA END 'x1'", "XA PREPARE 'x1'", "INSERT INTO other VALUES (5)", "XA COMMIT 'x1'"},
+			[]string{"", "+(id=1, v='a') xa "},
+		},
+		{
+			"xa one phase",
+			[]string{"XA START 'x2','b',7", "INSERT INTO t VALUES (1,'a')", "XA END 'x2','b',7", "XA COMMIT 'x2','b',7 ONE PHASE"},
+			[]string{"+(id=1, v='a') "},
+		},
+		{
+			"xa rollback",
+			[]string{"XA START 'x3','b''c'", "INSERT INTO t VALUES (1,'a')", "XA END 'x3','b''c'", "XA PREPARE 'x3','b''c'", "XA ROLLBACK 'x3','b''c'", "INSERT INTO t VALUES (2,'b')"},
+			[]string{"xa ", "+(id=2, v='b') "},
+		},
+		{
+			"compressed",
+			[]string{"SET SESSION binlog_transaction_compression=ON", "INSERT INTO t VALUES (1,'a'),(2,'b')", "BEGIN", "UPDATE t SET v='c' WHERE id=1", "DELETE FROM t WHERE id=2", "COMMIT"},
+			[]string{"+(id=1, v='a') +(id=2, v='b') ", "(id=1, v='a')>(id=1, v='c') -(id=2, v='b') "},
+		},
+		{
+			"compressed xa",
+			[]string{"SET SESSION binlog_transaction_compression=ON", "XA START 'c1'", "INSERT INTO t VALUES (1,'a')", "XA END 'c1'", "XA PREPARE 'c1'", "XA COMMIT 'c1'"},
+			[]string{"+(id=1, v='a') xa "},
+		},
+		{
+			"routine and unknown statements",
+			[]string{"CREATE PROCEDURE p() BEGIN UPDATE t SET id=1; END", "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @x=1", "GRANT SELECT ON *.* TO CURRENT_USER", "DROP TRIGGER tr", "DROP PROCEDURE p", "CREATE VIEW vw AS SELECT * FROM t", "DROP VIEW vw", "ANALYZE TABLE t"},
+			[]string{"", "", "", "", "", "", "", ""},
+		},
+		{
+			"ddl",
+			[]string{"ALTER TABLE t ADD INDEX (v)", "INSERT INTO t VALUES (1,'a')", "CREATE INDEX i2 ON t(v)", "DROP INDEX i2 ON t", "ALTER TABLE other ADD COLUMN c int", "TRUNCATE t", "/*!50000 ALTER */ TABLE `t` DROP INDEX v"},
+			[]string{"DDL[t] ", "+(id=1, v='a') ", "DDL[t] ", "DDL[t] ", "", "DDL[t] ", "DDL[t] "},
+		},
+		{
+			"ansi quotes",
+			[]string{"SET sql_mode='ANSI_QUOTES'", `ALTER TABLE "t" COMMENT 'x "t"'`, `CREATE TABLE "t ""2" (id int primary key)`, `DROP TABLE "t ""2"`},
+			[]string{"DDL[t] ", "", ""},
+		},
+		{
+			"empty transactions",
+			[]string{"SET GTID_NEXT='aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d'", "BEGIN", "COMMIT", "SET GTID_NEXT='AUTOMATIC'", "INSERT INTO t VALUES (1,'a')"},
+			[]string{"", "+(id=1, v='a') "},
+		},
+		{
+			"tagged",
+			[]string{"SET GTID_NEXT='AUTOMATIC:mytag'", "INSERT INTO t VALUES (1,'a')", "INSERT INTO t VALUES (2,'b')", "SET GTID_NEXT='AUTOMATIC'"},
+			[]string{"+(id=1, v='a') ", "+(id=2, v='b') "},
+		},
+		{
+			"flags",
+			[]string{"SET foreign_key_checks=0, unique_checks=0", "INSERT INTO t VALUES (1,'a')"},
+			[]string{"+(id=1, v='a') "},
+		},
+		{
+			"functional and hidden keys",
+			[]string{"INSERT INTO fk (id, j) VALUES (1, '[1,2]')"},
+			[]string{"+(id=1, j='[1, 2]', g=2) "},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t)
@@ -393,18 +450,8 @@ func TestPositions(t *testing.T) {
 	if _, err := f.tryLog(s, ahead); !errors.Is(err, replication.ErrHistory) || replication.Transient(err) {
 		t.Errorf("a position that the server never had: %v", err)
 	}
-	var file string
-	rows, err := f.db.Query("SHOW BINARY LOGS")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows.Next() {
-		var size, enc string
-		if err := rows.Scan(&file, &size, &enc); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_ = rows.Close()
+	files := f.column(0, "SHOW BINARY LOGS")
+	file := files[len(files)-1]
 	f.exec("PURGE BINARY LOGS TO '" + file + "'")
 	if _, err := f.tryLog(s, from); !errors.Is(err, replication.ErrPositionGone) || replication.Transient(err) {
 		t.Errorf("a purged position: %v", err)

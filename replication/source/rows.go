@@ -1,7 +1,6 @@
 package source
 
 import (
-	"errors"
 	"fmt"
 
 	gobinlog "github.com/go-mysql-org/go-mysql/replication"
@@ -11,7 +10,6 @@ import (
 
 // Flags of a rows event.
 const (
-	flagStmtEnd            = 1
 	flagNoForeignKeyChecks = 2
 	flagRelaxedUniqueKeys  = 4
 )
@@ -31,8 +29,7 @@ type rowsBody struct {
 func parseRows(tp gobinlog.EventType, body []byte) (rowsBody, error) {
 	c := cursor{b: body}
 	r := rowsBody{table: c.uint(6), flags: uint16(c.uint(2))}
-	switch tp {
-	case gobinlog.WRITE_ROWS_EVENTv2, gobinlog.UPDATE_ROWS_EVENTv2, gobinlog.DELETE_ROWS_EVENTv2:
+	if tp >= gobinlog.WRITE_ROWS_EVENTv2 {
 		c.take(int(c.uint(2)) - 2) // partition numbers and the like
 	}
 	n := c.length()
@@ -127,5 +124,3 @@ func (d *decoder) image(m *tableMap, c *cursor) (replication.Row, error) {
 	}
 	return append(make(replication.Row, 0, len(row)), row...), nil
 }
-
-var errNoTableMap = errors.New("rows without a table map")

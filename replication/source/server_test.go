@@ -177,3 +177,13 @@ func (f *fixture) read(s *source.Source, t *replication.Table) []replication.Row
 	}
 	return c.Rows
 }
+
+// column returns the n-th column of a query's rows.
+func (f *fixture) column(n int, q string) []string {
+	f.Helper()
+	var list []string
+	for _, row := range f.srv.MustQuery(f, q) {
+		list = append(list, row[n])
+	}
+	return list
+}
