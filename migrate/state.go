@@ -3,8 +3,8 @@ package migrate
 // A State is where a stream, or a workflow as a whole, is.
 type State string
 
-// The states. Lagging is only shown: it is a stream that is stored as Copying or Running and that
-// nobody has reported on for a while.
+// The states. Lagging is only shown: it is a stream that is stored as Running and is more than 10 s behind, or that nobody
+// has reported on for so long.
 const (
 	// StateCreating: Create is at work, or was killed; Create or Cancel of the same name cleans up.
 	StateCreating State = "Creating"
@@ -14,7 +14,7 @@ const (
 	StateCopying State = "Copying"
 	// StateRunning: all rows are there, changes are applied.
 	StateRunning State = "Running"
-	// StateLagging: it should be running and has not been heard of; perhaps no process runs it.
+	// StateLagging: it should be running and is behind; perhaps no process runs it.
 	StateLagging State = "Lagging"
 	// StateError: stopped by an error that trying again does not cure; Start tries again.
 	StateError State = "Error"
