@@ -71,7 +71,7 @@ func checkVitess(ctx context.Context, ts *topo.Server, c Cluster) (findings []Fi
 	}
 	keyspaces, err := v.keyspaces(ctx)
 	if err != nil {
-		return []Finding{errorFinding(v.unreachable(err))}
+		return []Finding{errorFinding(err)}
 	}
 	if len(keyspaces) == 0 {
 		return []Finding{at("there is no keyspace", "")}

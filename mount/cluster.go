@@ -48,9 +48,9 @@ func (c Cluster) clone() Cluster {
 	return c
 }
 
-// validate tells everything that keeps c from being opened.
+// validate tells everything but the name that keeps c from being opened.
 func (c Cluster) validate() error {
-	errs := []error{checkText("Name", c.Name)}
+	var errs []error
 	switch c.Type {
 	case Vitess:
 		errs = append(errs, validateTopo(c.Topo))
@@ -72,6 +72,9 @@ func (c Cluster) validate() error {
 func validateName(name string) error {
 	bad := func(reason string) error {
 		return &topo.NameError{Kind: "external cluster", Name: name, Reason: reason}
+	}
+	if name == "" {
+		return bad("it is empty")
 	}
 	if len(name) > 64 {
 		return bad("it is longer than 64 bytes")

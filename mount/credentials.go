@@ -74,5 +74,8 @@ func (c Credentials) config(ctx context.Context, s Server) (mysqlconn.Config, er
 	if err != nil {
 		return mysqlconn.Config{}, fmt.Errorf("credentials for %s: %w", s.Addr, err)
 	}
+	if l.User == "" {
+		return mysqlconn.Config{}, &ConfigError{Field: "Credentials", Reason: "they name no user for " + s.Addr}
+	}
 	return mysqlconn.Config{Addr: s.Addr, User: l.User, Password: l.Password, TLS: l.TLS, DialTimeout: answerTimeout}, nil
 }

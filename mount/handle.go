@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -63,11 +64,14 @@ func Open(ctx context.Context, ts *topo.Server, name string, opts OpenOptions) (
 }
 
 // OpenCluster opens a cluster, registered or not. The topology of a Vitess cluster is opened with the openers of ts.
-// It returns when the topology, or one of the MySQL servers, has answered. Errors are [*ConfigError]s,
-// [*topo.ImplementationError], and after about 5 s [*UnreachableError]; [*AccessError] if a MySQL server refuses the
+// It returns when the topology, or one of the MySQL servers, has answered. Errors are [*ConfigError]s, a
+// [*topo.NameError] for a cluster without a name, [*topo.ImplementationError], and after about 5 s [*UnreachableError]; [*AccessError] if a MySQL server refuses the
 // login and no other accepts it. The caller closes the Handle.
 func OpenCluster(ctx context.Context, ts *topo.Server, c Cluster, opts OpenOptions) (*Handle, error) {
 	c = c.clone()
+	if c.Name == "" { // it would be taken for the local cluster
+		return nil, errors.Join(validateName(c.Name), c.validate())
+	}
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("mount %q: %w", c.Name, err)
 	}

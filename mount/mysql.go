@@ -64,8 +64,7 @@ func (s *servers) close() error {
 	return errors.Join(errs...)
 }
 
-// pool returns the connections to a server, and opens them if need be. Without an error there is a user in it even
-// if the server refused it.
+// pool returns the connections to a server, and opens them if need be.
 func (s *servers) pool(ctx context.Context, addr string) (pool, error) {
 	s.open.Lock()
 	p, ok := s.open.pools[addr]
@@ -237,9 +236,9 @@ func (s *servers) endpoints(ctx context.Context, keyspace, shard string, sel top
 		return nil, &PrimariesError{Cluster: s.cluster.Name, Addrs: primaries}
 	}
 	var ends []Endpoint
-	for _, want := range slices.Compact(slices.Clone(types)) {
+	for i, want := range types {
 		for _, d := range there {
-			if d.tabletType() != want || !slices.Contains(d.databases, keyspace) {
+			if slices.Contains(types[:i], want) || d.tabletType() != want || !slices.Contains(d.databases, keyspace) {
 				continue
 			}
 			host, port, err := splitHost(d.addr)

@@ -30,11 +30,12 @@ func openVitess(ctx context.Context, local *topo.Server, c Cluster) (*vitess, er
 
 // unreachable makes the topology's word for it that of this package.
 func (v *vitess) unreachable(err error) error {
-	cellErr := (*topo.CellError)(nil)
-	if errors.Is(err, topo.ErrUnreachable) && !errors.As(err, &cellErr) { // cells have servers of their own
-		return &UnreachableError{Addr: v.cluster.Topo.Server, Err: err}
+	_, told := errors.AsType[*UnreachableError](err)
+	_, cell := errors.AsType[*topo.CellError](err) // cells have servers of their own
+	if told || cell || !errors.Is(err, topo.ErrUnreachable) {
+		return err
 	}
-	return err
+	return &UnreachableError{Addr: v.cluster.Topo.Server, Err: err}
 }
 
 func (v *vitess) close() error { return v.ts.Close() }
@@ -72,31 +73,28 @@ func (v *vitess) shards(ctx context.Context, keyspace string) ([]Shard, error) {
 	return shards, nil
 }
 
-// shard tells whether a shard exists.
-func (v *vitess) shard(ctx context.Context, keyspace, name string) error {
+// shard returns a shard's record.
+func (v *vitess) shard(ctx context.Context, keyspace, name string) (*topo.Shard, error) {
 	if err := v.keyspace(ctx, keyspace); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := v.ts.Shard(ctx, keyspace, name)
+	r, err := v.ts.Shard(ctx, keyspace, name)
 	if !errors.Is(err, topo.ErrNoNode) {
-		return v.unreachable(err)
+		return r, v.unreachable(err)
 	}
 	shards, err := v.ts.Shards(ctx, keyspace)
 	if err != nil {
-		return v.unreachable(err)
+		return nil, v.unreachable(err)
 	}
 	e := &NotFoundError{Kind: "shard", Name: keyspace + "/" + name, Cluster: v.cluster.Name}
 	for _, s := range shards {
 		e.Known = append(e.Known, s.Name)
 	}
-	return e
+	return nil, e
 }
 
 // cells tells whether all cells exist.
 func (v *vitess) cells(ctx context.Context, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
 	for _, name := range names {
 		_, err := v.ts.ExpandCells(ctx, []string{name})
 		if errors.Is(err, topo.ErrNoNode) {
@@ -114,7 +112,8 @@ func (v *vitess) cells(ctx context.Context, names []string) error {
 }
 
 func (v *vitess) endpoints(ctx context.Context, keyspace, shard string, sel topo.TabletSelector) ([]Endpoint, error) {
-	if err := errors.Join(v.shard(ctx, keyspace, shard), v.cells(ctx, sel.Cells)); err != nil {
+	r, shardErr := v.shard(ctx, keyspace, shard)
+	if err := errors.Join(shardErr, v.cells(ctx, sel.Cells)); err != nil {
 		return nil, err
 	}
 	tablets, err := v.ts.SelectTablets(ctx, keyspace, shard, sel)
@@ -127,6 +126,9 @@ func (v *vitess) endpoints(ctx context.Context, keyspace, shard string, sel topo
 			continue
 		}
 		e := Endpoint{Host: t.MySQLHostname, Port: int(t.MySQLPort), Database: t.DBName(), Type: t.Type, Alias: t.Alias}
+		if t.Alias == r.PrimaryAlias {
+			e.Type = topo.TabletPrimary // the tablet's own record may lag behind a failover
+		}
 		ends = append(ends, e)
 	}
 	if len(ends) == 0 {
