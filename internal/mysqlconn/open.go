@@ -149,8 +149,9 @@ func setUp(c *client.Conn, s Session) error {
 	return nil
 }
 
-// Watch closes conn when ctx ends, which makes a call on it return with an error. stop ends the watch and tells
-// whether the connection is still open.
+// Watch closes conn when ctx ends, which makes a call that reads from it return with an error. Give it the network
+// connection of a client (c.Conn.Conn): only that may be closed while another goroutine uses the client.
+// stop ends the watch and tells whether the connection is still open.
 func Watch(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.Close() })
 }

@@ -46,9 +46,9 @@ var session = mysqlconn.Session{
 // A conn is one connection for writing rows.
 type conn struct {
 	c *client.Conn
-	// packet is where a result is read to.
-	packet []byte
-	used   time.Time
+	// packet is where a result is read to, buf where statements are built.
+	packet, buf []byte
+	used        time.Time
 	// broken is set when the connection can't be used any more.
 	broken bool
 }
@@ -58,7 +58,7 @@ func dial(ctx context.Context, cfg mysqlconn.Config) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := mysqlconn.Watch(ctx, c)
+	stop := mysqlconn.Watch(ctx, c.Conn.Conn)
 	_, err = c.Execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -84,7 +84,7 @@ func (c *conn) exec(ctx context.Context, buf []byte, each func(i int, r result))
 	if c.broken {
 		return fmt.Errorf("%w: used after it broke", gomysql.ErrBadConn)
 	}
-	stop := mysqlconn.Watch(ctx, c.c)
+	stop := mysqlconn.Watch(ctx, c.c.Conn.Conn)
 	err := c.talk(buf, each)
 	var answer *gomysql.MyError
 	if err != nil && !errors.As(err, &answer) {
@@ -178,7 +178,7 @@ func (c *conn) query(ctx context.Context, statement string) ([][]string, error) 
 	if c.broken {
 		return nil, fmt.Errorf("%w: used after it broke", gomysql.ErrBadConn)
 	}
-	stop := mysqlconn.Watch(ctx, c.c)
+	stop := mysqlconn.Watch(ctx, c.c.Conn.Conn)
 	res, err := c.c.Execute(statement)
 	var answer *gomysql.MyError
 	if err != nil && !errors.As(err, &answer) {

@@ -137,7 +137,10 @@ func sqlMode(bits uint64) string {
 		bit  uint64
 		name string
 	}{
-		{pipesAsConcat, "PIPES_AS_CONCAT"}, {ansiQuotes, "ANSI_QUOTES"}, {ignoreSpace, "IGNORE_SPACE"}, {realAsFloat, "REAL_AS_FLOAT"},
+		{pipesAsConcat, "PIPES_AS_CONCAT"},
+		{ansiQuotes, "ANSI_QUOTES"},
+		{ignoreSpace, "IGNORE_SPACE"},
+		{realAsFloat, "REAL_AS_FLOAT"},
 		{noBackslashEscapes, "NO_BACKSLASH_ESCAPES"},
 	} {
 		if bits&m.bit != 0 {

@@ -62,11 +62,18 @@ var typeCases = []typeCase{
 		"99999999999999999999999999999999999.999999999999999999999999999999", "-0.000000000000000000000000000001", "0.000000000000000000000000000000")},
 	{ddl: "decimal(10,0) unsigned", column: kind(replication.KindDecimal), read: "c", values: same("0", "9999999999")},
 	{ddl: "float", column: kind(replication.KindFloat), read: "c+0e0", values: [][2]string{
-		{"3.4028234663852886e+38", "3.4028234663852886e+38"}, {"1.401298464324817e-45", "1.401298464324817e-45"}, {"1.6777216e+07", "1.6777216e+07"},
-		{"-1.2345670163631439e-01", "-0.12345670163631439"}}},
+		{"3.4028234663852886e+38", "3.4028234663852886e+38"},
+		{"1.401298464324817e-45", "1.401298464324817e-45"},
+		{"1.6777216e+07", "1.6777216e+07"},
+		{"-1.2345670163631439e-01", "-0.12345670163631439"},
+	}},
 	{ddl: "double", column: kind(replication.KindDouble), read: "c", values: [][2]string{
-		{"1.7976931348623157e+308", "1.7976931348623157e+308"}, {"5e-324", "5e-324"}, {"2.2250738585072014e-308", "2.2250738585072014e-308"},
-		{"1e-01", "0.1"}, {"0e+00", "0"}}},
+		{"1.7976931348623157e+308", "1.7976931348623157e+308"},
+		{"5e-324", "5e-324"},
+		{"2.2250738585072014e-308", "2.2250738585072014e-308"},
+		{"1e-01", "0.1"},
+		{"0e+00", "0"},
+	}},
 	// MariaDB has no -0.
 	{ddl: "double unsigned", only: "mysql", column: kind(replication.KindDouble), read: "c", values: [][2]string{{"0e+00", "0"}}},
 	{ddl: "double", only: "mysql", column: kind(replication.KindDouble), read: "c", values: [][2]string{{"-0e+00", "-0"}}},
@@ -79,7 +86,8 @@ var typeCases = []typeCase{
 		"0000-00-00 00:00:00.000", "1970-01-01 00:00:01.000", "2038-01-19 03:14:07.999", "2021-03-28 01:30:00.001")},
 	{ddl: "bit(1)", column: replication.Column{Kind: replication.KindBit, Length: 1}, read: "c+0", values: [][2]string{{"\x00", "0"}, {"\x01", "1"}}},
 	{ddl: "bit(64)", column: replication.Column{Kind: replication.KindBit, Length: 64}, read: "c+0", values: [][2]string{
-		{"\xff\xff\xff\xff\xff\xff\xff\xff", "18446744073709551615"}, {"\x80\x00\x00\x00\x00\x00\x00\x00", "9223372036854775808"}, {"5\x00\x00\x00\x00\x00\x00'", "3819052484010180647"}}},
+		{"\xff\xff\xff\xff\xff\xff\xff\xff", "18446744073709551615"}, {"\x80\x00\x00\x00\x00\x00\x00\x00", "9223372036854775808"}, {"5\x00\x00\x00\x00\x00\x00'", "3819052484010180647"},
+	}},
 	{ddl: "enum('a','','c')", column: kind(replication.KindEnum), read: "c+0", values: same("0", "1", "2", "3")},
 	{ddl: "set('a','b','c')", column: kind(replication.KindSet), read: "c+0", values: same("0", "5", "7")},
 	{ddl: "set(" + manyMembers() + ")", column: kind(replication.KindSet), read: "c|0", values: same("0", "18446744073709551615", "9223372036854775808")},
@@ -102,7 +110,8 @@ var typeCases = []typeCase{
 	{ddl: "json", only: "mysql", column: kind(replication.KindJSON), read: "CONCAT(JSON_TYPE(JSON_EXTRACT(c, '$[0]')), ' ', c)", values: [][2]string{
 		{`[1.0, "ü\u0000'\\"]`, `DOUBLE [1.0, "ü\u0000'\\"]`},
 		{"\x00JSON_ARRAY(CAST('1.10' AS DECIMAL(10,2)), CAST('2020-01-02' AS DATE))", `DECIMAL [1.10, "2020-01-02"]`},
-		{`[18446744073709551615, 1e100]`, `UNSIGNED INTEGER [18446744073709551615, 1e100]`}}},
+		{`[18446744073709551615, 1e100]`, `UNSIGNED INTEGER [18446744073709551615, 1e100]`},
+	}},
 	{ddl: "vector(3)", only: "mysql", column: kind(replication.KindVector), read: "HEX(c)", values: hexed("\x00\x00\x80?\x00\x00\x00@\x00\x00@@")},
 	{ddl: "uuid", only: "mariadb", column: kind(replication.KindUnknown), read: "c", values: [][2]string{{"\x12\x3e\x45\x67\xe8\x9b\x12\xd3\xa4\x56\x42\x66\x14\x17\x40\x00", "123e4567-e89b-12d3-a456-426614174000"}}},
 }
@@ -225,8 +234,11 @@ func TestRandomValues(t *testing.T) {
 		table := &replication.Table{
 			Schema: "source", Name: "r", Ordered: true, Primary: replication.Index{Columns: []int{0}, Exact: true},
 			Columns: []replication.Column{
-				{Name: "id", Kind: replication.KindInt}, {Name: "b", Kind: replication.KindBlob}, {Name: "l", Kind: replication.KindText, Charset: "latin1"},
-				{Name: "d", Kind: replication.KindDouble}, {Name: "f", Kind: replication.KindFloat},
+				{Name: "id", Kind: replication.KindInt},
+				{Name: "b", Kind: replication.KindBlob},
+				{Name: "l", Kind: replication.KindText, Charset: "latin1"},
+				{Name: "d", Kind: replication.KindDouble},
+				{Name: "f", Kind: replication.KindFloat},
 			},
 		}
 		r := h.start(h.target(target.Options{}, table))

@@ -144,7 +144,7 @@ func (s *store) runLong(ctx context.Context, c *conn, statement string) (result,
 		defer cancel()
 		s.kill(kctx, c)
 		// In case that the server did not hear it.
-		_ = c.c.SetDeadline(time.Now().Add(rollbackTimeout))
+		_ = c.c.Conn.Conn.SetDeadline(time.Now().Add(rollbackTimeout))
 	})
 	r, err := c.run(context.WithoutCancel(ctx), statement)
 	stop()

@@ -124,8 +124,11 @@ func TestDDLIsABarrierAndExecutedOnce(t *testing.T) {
 			statement string
 			executed  bool
 		}{
-			{"ALTER TABLE pairs ADD KEY (u, v)", true}, {"ALTER TABLE pairs ADD KEY (u, w)", false},
-			{"DROP TABLE pairs", true}, {"CREATE TABLE pairs (id int)", true}, {"CREATE TABLE IF NOT EXISTS pairs (id int)", false},
+			{"ALTER TABLE pairs ADD KEY (u, v)", true},
+			{"ALTER TABLE pairs ADD KEY (u, w)", false},
+			{"DROP TABLE pairs", true},
+			{"CREATE TABLE pairs (id int)", true},
+			{"CREATE TABLE IF NOT EXISTS pairs (id int)", false},
 		} {
 			r := h.start(tg)
 			e := ddl(r, c.statement, "pairs")

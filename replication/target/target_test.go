@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
@@ -261,8 +262,10 @@ func TestOnUpdateTimestampStaysAsTheSourceHasIt(t *testing.T) {
 		ts := &replication.Table{
 			Schema: "source", Name: "ts", Ordered: true,
 			Columns: []replication.Column{
-				{Name: "id", Kind: replication.KindInt}, {Name: "v", Kind: replication.KindInt},
-				{Name: "c", Kind: replication.KindTimestamp, Fsp: 3}, {Name: "d", Kind: replication.KindDatetime, Nullable: true},
+				{Name: "id", Kind: replication.KindInt},
+				{Name: "v", Kind: replication.KindInt},
+				{Name: "c", Kind: replication.KindTimestamp, Fsp: 3},
+				{Name: "d", Kind: replication.KindDatetime, Nullable: true},
 				{Name: "g", Kind: replication.KindInt, Generated: true},
 			},
 			Primary: replication.Index{Columns: []int{0}, Exact: true},
@@ -302,6 +305,34 @@ func TestLooseChanges(t *testing.T) {
 		h.want("SELECT HEX(w) FROM words WHERE n = 9", "41")
 		if err := r.apply(r.entry(remove(words, "nobody", "0"))); err == nil || !strings.Contains(err.Error(), "nobody") {
 			t.Errorf("a strict delete of a missing row: %v", err)
+		}
+	})
+}
+
+// TestDatetimeZone: DATETIME values of the source's zone are stored as UTC, in keys too.
+func TestDatetimeZone(t *testing.T) {
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, s *replicationtest.Server) {
+		h := newShard(t, s, "CREATE TABLE d (at datetime(1) PRIMARY KEY, other datetime, ts timestamp NULL)")
+		d := &replication.Table{
+			Schema: "source", Name: "d", Ordered: true, Primary: replication.Index{Columns: []int{0}, Exact: true},
+			Columns: []replication.Column{
+				{Name: "at", Kind: replication.KindDatetime, Fsp: 1}, {Name: "other", Kind: replication.KindDatetime, Nullable: true}, {Name: "ts", Kind: replication.KindTimestamp, Nullable: true},
+			},
+		}
+		r := h.start(h.target(target.Options{DatetimeZone: zone}, d))
+		r.must(
+			chunk(d, replication.Span{}, position(0), row("2021-01-01 20:00:00.5", "0000-00-00 00:00:00", "2021-01-01 20:00:00"), row("2021-07-01 20:00:00.0", null, null)),
+			r.entry(update(d, row("2021-07-01 20:00:00.0", null, null), row("2021-07-02 20:00:00.0", "2021-07-02 20:00:00", null))),
+			r.entry(insert(d, "2021-01-05 00:00:00.0", null, null)), r.entry(remove(d, "2021-01-05 00:00:00.0", null, null)),
+		)
+		h.want("SELECT * FROM d ORDER BY at", "2021-01-02 01:00:00.5 0000-00-00 00:00:00 2021-01-01 20:00:00", "2021-07-03 00:00:00.0 2021-07-03 00:00:00 NULL")
+		err := r.apply(r.entry(insert(d, "2021-03-14 02:30:00.0", null, null)))
+		if bad, ok := errors.AsType[*replication.RowError](err); !ok || bad.Column != "at" || !errors.Is(err, target.ErrNoSuchTime) {
+			t.Errorf("a time that does not exist: %v", err)
 		}
 	})
 }

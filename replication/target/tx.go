@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
@@ -147,8 +148,11 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 		buf = append(buf, ";COMMIT"...)
 		want = 2
 	}
+	// When ctx ends now, it is better to hear what became of the COMMIT than to leave it open.
 	done := 0
-	err := t.conn.exec(ctx, buf, func(i int, _ result) { done = i + 1 })
+	cctx, cancel := outlive(ctx, rollbackTimeout)
+	err := t.conn.exec(cctx, buf, func(i int, _ result) { done = i + 1 })
+	cancel()
 	if err == nil && done != want {
 		t.conn.broken = true
 		err = fmt.Errorf("%w: %d results for %d statements", errProtocol, done, want)
@@ -171,6 +175,19 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 	t.s.put(t.conn)
 	t.conn = nil
 	return nil
+}
+
+// outlive returns a context that ends d after ctx does.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, cancel)
+		context.AfterFunc(out, func() { timer.Stop() })
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
 }
 
 // Rollback gives the transaction up; if the connection does not answer, by closing it.

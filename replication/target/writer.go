@@ -67,16 +67,19 @@ type expect struct {
 }
 
 func newWriter(c *conn, limit int, position replication.Position) *writer {
-	w := &writer{conn: c, limit: limit, position: position}
+	w := &writer{conn: c, limit: limit, position: position, buf: c.buf}
 	w.reset()
 	return w
 }
 
+// reset empties the batch. Its buffer stays with the connection, unless one large row has made it large.
 func (w *writer) reset() {
 	if cap(w.buf) > 4*batchBytes {
 		w.buf = nil
 	}
 	w.buf = append(w.buf[:0], make([]byte, batchHead)...)
+	w.conn.buf = w.buf
+	clear(w.expects)
 	w.expects = w.expects[:0]
 	w.last.kind = closed
 }
