@@ -3,6 +3,7 @@
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
 #   make demo     a whole migration on throwaway servers, from nothing
+#   make bench    a million rows against the server's own means: wall, CPU, memory
 #   make build    build everything, the commands into bin/
 #   make fmt      format the source
 #   make vet      go vet, all modules
@@ -81,6 +82,10 @@ test: servers vet lint
 .PHONY: demo
 demo: servers
 	@cd examples && go run ./quickstart
+
+.PHONY: bench
+bench: servers
+	@cd test && go run ./bench $(BENCHFLAGS)
 
 .PHONY: clean
 clean:

@@ -16,9 +16,14 @@ func TestTransient(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{nil, false}, {io.ErrUnexpectedEOF, false}, {replication.ErrFenced, false}, {lost, true},
-		{fmt.Errorf("shard -80: %w", lost), true}, {errors.Join(io.EOF, lost), true},
-		{&replication.RowError{Table: "t", Err: io.EOF}, false}, {&replication.RowError{Table: "t", Err: lost}, true},
+		{nil, false},
+		{io.ErrUnexpectedEOF, false},
+		{replication.ErrFenced, false},
+		{lost, true},
+		{fmt.Errorf("shard -80: %w", lost), true},
+		{errors.Join(io.EOF, lost), true},
+		{&replication.RowError{Table: "t", Err: io.EOF}, false},
+		{&replication.RowError{Table: "t", Err: lost}, true},
 	} {
 		if got := replication.Transient(tt.err); got != tt.want {
 			t.Errorf("Transient(%v) = %v", tt.err, got)

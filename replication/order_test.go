@@ -108,17 +108,38 @@ func TestColumnClasses(t *testing.T) {
 		column         replication.Column
 		ordered, exact bool
 	}{
-		{kind(replication.KindInt), true, true}, {kind(replication.KindDecimal), true, true}, {kind(replication.KindTime), true, true},
-		{kind(replication.KindEnum), true, true}, {kind(replication.KindBit), true, true}, {kind(replication.KindBlob), true, true},
-		{kind(replication.KindFloat), true, false}, {kind(replication.KindDouble), true, false},
-		{kind(replication.KindUnknown), false, false}, {kind(replication.KindJSON), false, false},
-		{kind(replication.KindGeometry), false, false}, {kind(replication.KindVector), false, false}, {kind(replication.Kind(200)), false, false},
-		{collated("utf8mb4_0900_bin"), true, true}, {collated("binary"), true, true}, {collated("utf8mb4_nopad_bin"), true, true},
-		{collated("utf8mb4_bin"), true, false}, {collated("utf8mb3_bin"), true, false}, {collated("utf8_bin"), true, false},
-		{collated("latin1_bin"), true, false}, {collated("ascii_bin"), true, false}, {collated("cp1251_bin"), true, false},
-		{collated("utf16_bin"), false, false}, {collated("ucs2_bin"), false, false}, {collated("sjis_bin"), false, false}, {collated("gbk_bin"), false, false},
-		{collated("utf8mb4_0900_ai_ci"), false, false}, {collated("utf8mb4_general_ci"), false, false}, {collated("utf8mb4_0900_as_cs"), false, false},
-		{collated("utf16_nopad_bin"), false, false}, {collated("latin1_general_cs"), false, false}, {collated(""), false, false},
+		{kind(replication.KindInt), true, true},
+		{kind(replication.KindDecimal), true, true},
+		{kind(replication.KindTime), true, true},
+		{kind(replication.KindEnum), true, true},
+		{kind(replication.KindBit), true, true},
+		{kind(replication.KindBlob), true, true},
+		{kind(replication.KindFloat), true, false},
+		{kind(replication.KindDouble), true, false},
+		{kind(replication.KindUnknown), false, false},
+		{kind(replication.KindJSON), false, false},
+		{kind(replication.KindGeometry), false, false},
+		{kind(replication.KindVector), false, false},
+		{kind(replication.Kind(200)), false, false},
+		{collated("utf8mb4_0900_bin"), true, true},
+		{collated("binary"), true, true},
+		{collated("utf8mb4_nopad_bin"), true, true},
+		{collated("utf8mb4_bin"), true, false},
+		{collated("utf8mb3_bin"), true, false},
+		{collated("utf8_bin"), true, false},
+		{collated("latin1_bin"), true, false},
+		{collated("ascii_bin"), true, false},
+		{collated("cp1251_bin"), true, false},
+		{collated("utf16_bin"), false, false},
+		{collated("ucs2_bin"), false, false},
+		{collated("sjis_bin"), false, false},
+		{collated("gbk_bin"), false, false},
+		{collated("utf8mb4_0900_ai_ci"), false, false},
+		{collated("utf8mb4_general_ci"), false, false},
+		{collated("utf8mb4_0900_as_cs"), false, false},
+		{collated("utf16_nopad_bin"), false, false},
+		{collated("latin1_general_cs"), false, false},
+		{collated(""), false, false},
 	} {
 		if got := replication.OrderedColumn(&tt.column); got != tt.ordered {
 			t.Errorf("OrderedColumn(%v %s) = %v", tt.column.Kind, tt.column.Collation, got)
@@ -212,8 +233,13 @@ func randomKeyValue(r *rand.Rand, k replication.Kind) string {
 func TestCompareModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, column := range []replication.Column{
-		{Kind: replication.KindInt}, {Kind: replication.KindUint}, {Kind: replication.KindDecimal}, {Kind: replication.KindDouble},
-		{Kind: replication.KindTime}, {Kind: replication.KindBlob}, collated("utf8mb4_bin"),
+		{Kind: replication.KindInt},
+		{Kind: replication.KindUint},
+		{Kind: replication.KindDecimal},
+		{Kind: replication.KindDouble},
+		{Kind: replication.KindTime},
+		{Kind: replication.KindBlob},
+		collated("utf8mb4_bin"),
 	} {
 		table := keyTable(column)
 		for range 3000 {

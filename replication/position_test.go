@@ -121,9 +121,17 @@ func TestPositionFlavors(t *testing.T) {
 		p, q replication.Position
 		want bool
 	}{
-		{zero, zero, true}, {mysql, zero, true}, {maria, zero, true}, {empty, zero, true},
-		{zero, mysql, false}, {zero, empty, false}, {empty, mysql, false}, {mysql, empty, true},
-		{mysql, maria, false}, {maria, mysql, false}, {maria, empty, false},
+		{zero, zero, true},
+		{mysql, zero, true},
+		{maria, zero, true},
+		{empty, zero, true},
+		{zero, mysql, false},
+		{zero, empty, false},
+		{empty, mysql, false},
+		{mysql, empty, true},
+		{mysql, maria, false},
+		{maria, mysql, false},
+		{maria, empty, false},
 	} {
 		if got := tt.p.Covers(tt.q); got != tt.want {
 			t.Errorf("%q covers %q: %v", tt.p, tt.q, got)

@@ -316,10 +316,10 @@ func TestStreamUnderLoad(t *testing.T) {
 	db := src.DB(t)
 	ctx := t.Context()
 	for i := range 3000 {
-		exec(t, db, "INSERT INTO shop.a (k, c, u) VALUES (?, ?, ?)", i%97, fmt.Sprintf("row %d", i), 10*i)
+		execute(t, db, "INSERT INTO shop.a (k, c, u) VALUES (?, ?, ?)", i%97, fmt.Sprintf("row %d", i), 10*i)
 		if i%3 == 0 {
-			exec(t, db, "INSERT INTO shop.b VALUES (?, ?, ?)", i%7, fmt.Sprintf("Näme%d", i), float64(i)/8)
-			exec(t, db, "INSERT INTO shop.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_OBJECT('i', ?))", i<<8, float64(i)/3, i)
+			execute(t, db, "INSERT INTO shop.b VALUES (?, ?, ?)", i%7, fmt.Sprintf("Näme%d", i), float64(i)/8)
+			execute(t, db, "INSERT INTO shop.c VALUES (UNHEX(LPAD(HEX(?), 16, '0')), NOW(6), ?, JSON_OBJECT('i', ?))", i<<8, float64(i)/3, i)
 		}
 	}
 	stop, wctx := make(chan struct{}), context.WithoutCancel(ctx)
@@ -346,7 +346,7 @@ func waitFor(writer <-chan error, t *testing.T) <-chan struct{} {
 	return done
 }
 
-func exec(t *testing.T, db *sql.DB, query string, args ...any) {
+func execute(t *testing.T, db *sql.DB, query string, args ...any) {
 	t.Helper()
 	if _, err := db.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatal(err)

@@ -48,7 +48,7 @@ func TestKillWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.HasMismatch {
+	if report.HasMismatch() {
 		t.Errorf("vdiff: %s", report)
 	}
 	counts := load.MustStop(t)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -106,7 +105,6 @@ func (b *bench) close() {
 
 // fill makes the source's rows, of digits in groups as sysbench does.
 func (b *bench) fill(ctx context.Context, rows int) error {
-	fmt.Printf("filling the source with %d rows\n", rows)
 	if err := b.src.Exec(ctx, "CREATE DATABASE sbtest"); err != nil {
 		return err
 	}
@@ -235,21 +233,4 @@ func (b *bench) byTablehaul(ctx context.Context) (figures, error) {
 	f.rss = use.Maxrss << 10
 	_, err = wf.Cancel(ctx, migrate.CancelOptions{})
 	return f, err
-}
-
-// work is the worker process.
-func work(addr string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	ts, err := openTopology(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer ts.Close() //nolint:errcheck // the process ends
-	m, err := migrate.New(ts, login, migrate.Options{PollInterval: 100 * time.Millisecond})
-	if err != nil {
-		return err
-	}
-	defer m.Close() //nolint:errcheck // the process ends
-	return m.Run(ctx)
 }

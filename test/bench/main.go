@@ -14,7 +14,10 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
+
+	"github.com/tablehaul/tablehaul/migrate"
 )
 
 func main() {
@@ -45,6 +48,7 @@ type figures struct {
 }
 
 func run(ctx context.Context, rows, rounds int) error {
+	fmt.Printf("filling the source with %d rows\n", rows)
 	b, err := newBench(ctx, rows)
 	if err != nil {
 		return err
@@ -93,4 +97,21 @@ func median(all []figures) figures {
 		worker: time.Duration(pick(func(f figures) int64 { return int64(f.worker) })),
 		rss:    pick(func(f figures) int64 { return f.rss }),
 	}
+}
+
+// work is the worker process.
+func work(addr string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ts, err := openTopology(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer ts.Close() //nolint:errcheck // the process ends
+	m, err := migrate.New(ts, login, migrate.Options{PollInterval: 100 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	defer m.Close() //nolint:errcheck // the process ends
+	return m.Run(ctx)
 }
