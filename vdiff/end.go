@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -176,3 +177,23 @@ func (s *sum) add(o *sum) {
 	}
 	s.hashes.Add(&s.hashes, &o.hashes)
 }
+
+// A keySum is the sum of the few rows of one key.
+type keySum struct {
+	low, high uint64
+	rows      int32
+	// unhashed is set when a row has no hash.
+	unhashed bool
+}
+
+func (k keySum) add(o keySum) keySum {
+	var carry uint64
+	k.low, carry = bits.Add64(k.low, o.low, 0)
+	k.high += o.high + carry
+	k.rows += o.rows
+	k.unhashed = k.unhashed || o.unhashed
+	return k
+}
+
+// equal tells whether two sums show the same rows.
+func (k keySum) equal(o keySum) bool { return k == o && !k.unhashed }

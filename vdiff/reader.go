@@ -97,8 +97,13 @@ func (r *reader) sumHere(ctx context.Context, span replication.Span) (*sum, erro
 	parts := make([]sum, len(r.shards))
 	err = r.each(ctx, text, func(i int) { parts[i] = sum{} }, func(i int, v resultRow) error {
 		_, h, err := r.hashHere(v)
-		parts[i].add(h)
-		return err
+		if err != nil {
+			return err
+		}
+		one := sum{rows: 1}
+		one.hashes.SetUint64(h)
+		parts[i].add(&one)
+		return nil
 	})
 	return total(parts), err
 }
@@ -112,23 +117,21 @@ func total(parts []sum) *sum {
 }
 
 // hashHere hashes one row as the server does, after conversion.
-func (r *reader) hashHere(v resultRow) (replication.Row, *sum, error) {
+func (r *reader) hashHere(v resultRow) (replication.Row, uint64, error) {
 	row, err := r.row(v)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	values, err := row.Values(nil, len(r.st.t.Columns))
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	frame, err := appendFrame(nil, r.st.t, values)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	digest := sha256.Sum256(frame)
-	h := &sum{rows: 1}
-	h.hashes.SetUint64(binary.BigEndian.Uint64(digest[:8]))
-	return row, h, nil
+	return row, binary.BigEndian.Uint64(digest[:8]), nil
 }
 
 // row packs the values of a result in canonical form.
@@ -166,7 +169,7 @@ func (r *reader) key(v resultRow) (replication.Key, error) {
 }
 
 // hashes are the sums of the rows of a span, by key. A key has several rows when it is on several shards.
-func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]*sum, error) {
+func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]keySum, error) {
 	text, err := r.st.hashes(span)
 	if r.zone != nil {
 		text, err = r.st.rows(span)
@@ -174,16 +177,13 @@ func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]map[string]*sum, len(r.shards))
-	err = r.each(ctx, text, func(i int) { parts[i] = map[string]*sum{} }, func(i int, v resultRow) error {
+	parts := make([]map[string]keySum, len(r.shards))
+	err = r.each(ctx, text, func(i int) { parts[i] = map[string]keySum{} }, func(i int, v resultRow) error {
 		key, h, err := r.keyHash(v)
 		if err != nil {
 			return err
 		}
-		if old := parts[i][string(key)]; old != nil {
-			h.add(old)
-		}
-		parts[i][string(key)] = h
+		parts[i][string(key)] = parts[i][string(key)].add(h)
 		return nil
 	})
 	if err != nil {
@@ -192,40 +192,34 @@ func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]
 	out := parts[0]
 	for _, p := range parts[1:] {
 		for key, h := range p {
-			if old := out[key]; old != nil {
-				h.add(old)
-			}
-			out[key] = h
+			out[key] = out[key].add(h)
 		}
 	}
 	return out, nil
 }
 
-func (r *reader) keyHash(v resultRow) (replication.Key, *sum, error) {
+func (r *reader) keyHash(v resultRow) (replication.Key, keySum, error) {
 	if r.zone != nil {
 		row, h, err := r.hashHere(v)
 		if err != nil {
-			return nil, nil, err
+			return nil, keySum{}, err
 		}
 		key, err := r.st.t.Key(row)
-		return key, h, err
+		return key, keySum{rows: 1, low: h}, err
 	}
 	key, err := r.key(v)
 	if err != nil {
-		return nil, nil, err
+		return nil, keySum{}, err
 	}
-	h := &sum{rows: 1}
 	text := v[len(r.st.t.Primary.Columns)]
 	if text == nil {
-		h.hashes.SetInt64(-1)
-		return key, h, nil
+		return key, keySum{rows: 1, unhashed: true}, nil
 	}
 	n, err := strconv.ParseUint(string(text), 10, 64)
 	if err != nil {
-		return nil, nil, fmt.Errorf("row hash: %w", err)
+		return nil, keySum{}, fmt.Errorf("row hash: %w", err)
 	}
-	h.hashes.SetUint64(n)
-	return key, h, nil
+	return key, keySum{rows: 1, low: n}, nil
 }
 
 // bound is a key about n rows into a span, nil if there are not that many.

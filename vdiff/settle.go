@@ -20,6 +20,8 @@ const (
 	settleTime           = 60 * time.Second
 	// settleKeys is the number of keys from which on they are settled without waiting for more.
 	settleKeys = 5000
+	// settleBytes is how much of the source's rows is held while the target is waited for.
+	settleBytes = 16 << 20
 )
 
 // A fingerprint stands for the rows that one end has for a key.
@@ -87,6 +89,13 @@ func (s *suspect) judge(source, target fingerprint, before, after *moment) verdi
 func (d *differ) settle(ctx context.Context) error {
 	keys := d.suspects
 	d.suspects = nil
+	// Samples come in key order as far as it is known, and in the same order each time.
+	slices.SortFunc(keys, func(a, b replication.Key) int {
+		if t := d.source.st.t; t.Ordered {
+			return t.Compare(a, b)
+		}
+		return slices.Compare(a, b)
+	})
 	open := make([]*suspect, len(keys))
 	for i, k := range keys {
 		open[i] = &suspect{key: k}
@@ -128,7 +137,7 @@ func (d *differ) settle(ctx context.Context) error {
 func (d *differ) round(ctx context.Context, open []*suspect, counted map[[2]fingerprint]bool) ([]*suspect, error) {
 	var left []*suspect
 	for len(open) > 0 {
-		keys := make([]replication.Key, min(len(open), lookupKeys))
+		keys := make([]replication.Key, len(open))
 		for i := range keys {
 			keys[i] = open[i].key
 		}
@@ -180,13 +189,22 @@ type pairRead struct {
 	before, after  *moment
 }
 
-// pair reads the rows of the first of keys, as many as are sensible at once.
+// pair reads the rows of the first of keys, as many as memory allows, and waits for the target once.
 func (d *differ) pair(ctx context.Context, keys []replication.Key) (p pairRead, err error) {
 	if p.before, err = d.source.now(ctx); err != nil {
 		return p, err
 	}
-	if p.source, err = d.source.lookup(ctx, keys); err != nil {
-		return p, err
+	for held := 0; len(p.source) < len(keys) && held < settleBytes; {
+		rows, err := d.source.lookup(ctx, keys[len(p.source):])
+		if err != nil {
+			return p, err
+		}
+		p.source = append(p.source, rows...)
+		for _, list := range rows {
+			for _, r := range list {
+				held += len(r)
+			}
+		}
 	}
 	if err = d.catchUp(ctx); err != nil {
 		return p, err

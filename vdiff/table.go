@@ -18,6 +18,8 @@ const (
 	// leafRows is the number of rows up to which a span is compared row by row, splitParts that of the
 	// parts into which a larger one is cut when its sums differ.
 	leafRows, splitParts = 2000, 16
+	// leafBatchRows and leafBatchBytes are about the number of rows whose keys and hashes are held at once, and of those keys' bytes.
+	leafBatchRows, leafBatchBytes = 50_000, 8 << 20
 	// lagTime is the wait from which on it was worth to look again: the target was behind when it was first read.
 	lagTime = 50 * time.Millisecond
 )
@@ -35,12 +37,15 @@ type differ struct {
 	suspects []replication.Key
 }
 
-// A piece is a chunk that has been summed on the source.
+// A piece is a span that has been summed on the source at a moment, and perhaps on the target.
 type piece struct {
-	span replication.Span
-	sum  *sum
-	at   *moment
+	span        replication.Span
+	sum, target *sum
+	at          *moment
 }
+
+// size is the number of rows of the end that holds more.
+func (p *piece) size() int64 { return max(p.sum.rows, p.target.rows) }
 
 // run compares the whole table. The source is one chunk ahead of the target.
 func (d *differ) run(ctx context.Context) error {
@@ -55,7 +60,6 @@ func (d *differ) run(ctx context.Context) error {
 			if err := d.compare(ctx, p); err != nil {
 				return err
 			}
-			// The suspects of a chunk wait for one another, not one after another.
 			if err := d.settle(ctx); err != nil {
 				return err
 			}
@@ -108,102 +112,149 @@ func (d *differ) chunkEnd(ctx context.Context, span replication.Span, rows int64
 	return d.target.bound(ctx, span, rows)
 }
 
-// compare compares a chunk whose sum on the source is known. Equal sums need no waiting, whatever the target has
-// applied; only a difference may be due to what it has not.
+// compare compares a chunk. Where sums differ it cuts the span into parts, level by level: the target is waited for once in
+// each level, since it may be seconds behind.
 func (d *differ) compare(ctx context.Context, p piece) error {
-	target, err := d.target.sum(ctx, p.span)
-	if err != nil {
-		return err
-	}
-	if p.sum.equal(target) {
-		d.report.MatchingRows += p.sum.rows
-		return nil
-	}
-	start := time.Now()
-	if err := d.waitApplied(ctx, p.at); err != nil {
-		return err
-	}
-	if time.Since(start) > lagTime {
-		if target, err = d.target.sum(ctx, p.span); err != nil {
-			return err
-		}
-		if p.sum.equal(target) {
-			d.report.MatchingRows += p.sum.rows
-			return nil
-		}
-	}
-	return d.narrow(ctx, p.span, p.sum.rows, target.rows)
-}
-
-// narrow finds the differences in a span whose sums differ, by cutting it into parts.
-func (d *differ) narrow(ctx context.Context, span replication.Span, sourceRows, targetRows int64) error {
-	if max(sourceRows, targetRows) <= leafRows {
-		return d.leaf(ctx, span)
-	}
-	cutter, rows := d.source, sourceRows
-	if targetRows > sourceRows {
-		cutter, rows = d.target, targetRows
-	}
-	step := max(leafRows/2, rows/splitParts)
-	for lo := span.Lo; ; {
-		hi, err := cutter.bound(ctx, replication.Span{Lo: lo, Hi: span.Hi}, step)
+	for level := []piece{p}; len(level) > 0; {
+		differing, err := d.differing(ctx, level)
 		if err != nil {
 			return err
 		}
-		last := hi == nil
-		if last {
-			hi = span.Hi
+		level = nil
+		var leaves []piece
+		for _, p := range differing {
+			if p.size() <= leafRows {
+				leaves = append(leaves, p)
+				continue
+			}
+			parts, err := d.split(ctx, p)
+			if err != nil {
+				return err
+			}
+			level = append(level, parts...)
 		}
-		p := piece{span: replication.Span{Lo: lo, Hi: hi}}
-		if p.sum, err = d.source.sum(ctx, p.span); err != nil {
+		if err := d.leaves(ctx, leaves); err != nil {
 			return err
 		}
-		if p.at, err = d.source.now(ctx); err != nil {
-			return err
-		}
-		if err := d.compare(ctx, p); err != nil || last {
-			return err
-		}
-		lo = hi
-	}
-}
-
-// leaf compares a small span row by row.
-func (d *differ) leaf(ctx context.Context, span replication.Span) error {
-	source, err := d.source.hashes(ctx, span)
-	if err != nil {
-		return err
-	}
-	if err := d.catchUp(ctx); err != nil {
-		return err
-	}
-	target, err := d.target.hashes(ctx, span)
-	if err != nil {
-		return err
-	}
-	var suspects []replication.Key
-	for key, h := range source {
-		if t := target[key]; t != nil && h.equal(t) {
-			d.report.MatchingRows += h.rows
-		} else {
-			suspects = append(suspects, replication.Key(key))
-		}
-		delete(target, key)
-	}
-	for key := range target {
-		suspects = append(suspects, replication.Key(key))
-	}
-	// Samples come in key order as far as it is known, and in the same order each time.
-	slices.SortFunc(suspects, func(a, b replication.Key) int {
-		if t := d.source.st.t; t.Ordered {
-			return t.Compare(a, b)
-		}
-		return slices.Compare(a, b)
-	})
-	if d.suspects = append(d.suspects, suspects...); len(d.suspects) >= settleKeys {
-		return d.settle(ctx)
 	}
 	return nil
+}
+
+// differing counts the rows of the pieces that are equal on the target, and returns the others. Equal sums need no
+// waiting, whatever the target has applied; only a difference may be due to what it has not.
+func (d *differ) differing(ctx context.Context, pieces []piece) ([]piece, error) {
+	unequal := func(pieces []piece) (left []piece, err error) {
+		for _, p := range pieces {
+			if p.target, err = d.target.sum(ctx, p.span); err != nil {
+				return nil, err
+			}
+			if p.sum.equal(p.target) {
+				d.report.MatchingRows += p.sum.rows
+			} else {
+				left = append(left, p)
+			}
+		}
+		return left, nil
+	}
+	left, err := unequal(pieces)
+	if err != nil || len(left) == 0 {
+		return nil, err
+	}
+	start := time.Now()
+	if err := d.waitApplied(ctx, left[len(left)-1].at); err != nil {
+		return nil, err
+	}
+	if time.Since(start) <= lagTime {
+		return left, nil
+	}
+	return unequal(left)
+}
+
+// split cuts a piece into parts by the keys of the end that holds more rows, and sums them on the source.
+func (d *differ) split(ctx context.Context, p piece) ([]piece, error) {
+	cutter := d.source
+	if p.target.rows > p.sum.rows {
+		cutter = d.target
+	}
+	step := max(leafRows/2, p.size()/splitParts)
+	var parts []piece
+	for span := p.span; ; span = (replication.Span{Lo: span.Hi, Hi: p.span.Hi}) {
+		hi, err := cutter.bound(ctx, span, step)
+		if err != nil {
+			return nil, err
+		}
+		last := hi == nil
+		if !last {
+			span.Hi = hi
+		}
+		part := piece{span: span}
+		if part.sum, err = d.source.sum(ctx, span); err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+		if last {
+			break
+		}
+	}
+	at, err := d.source.now(ctx)
+	for i := range parts {
+		parts[i].at = at
+	}
+	return parts, err
+}
+
+// leaves compares small spans row by row, as many at once as memory allows.
+func (d *differ) leaves(ctx context.Context, spans []piece) error {
+	for len(spans) > 0 {
+		n, err := d.leafBatch(ctx, spans)
+		if err != nil {
+			return err
+		}
+		spans = spans[n:]
+	}
+	return nil
+}
+
+// leafBatch compares the first of some small spans and returns how many.
+func (d *differ) leafBatch(ctx context.Context, spans []piece) (n int, err error) {
+	var source []map[string]keySum
+	for rows, held := 0, 0; n < len(spans) && rows < leafBatchRows && held < leafBatchBytes; n++ {
+		hashes, err := d.source.hashes(ctx, spans[n].span)
+		if err != nil {
+			return 0, err
+		}
+		source, rows = append(source, hashes), rows+len(hashes)
+		for key := range hashes {
+			held += len(key)
+		}
+	}
+	if err := d.catchUp(ctx); err != nil {
+		return 0, err
+	}
+	for i, p := range spans[:n] {
+		target, err := d.target.hashes(ctx, p.span)
+		if err != nil {
+			return 0, err
+		}
+		for key, h := range source[i] {
+			if t, ok := target[key]; ok && h.equal(t) {
+				d.report.MatchingRows += int64(h.rows)
+			} else {
+				d.suspects = append(d.suspects, replication.Key(key))
+			}
+			delete(target, key)
+		}
+		for key := range target {
+			d.suspects = append(d.suspects, replication.Key(key))
+		}
+		source[i] = nil
+		if len(d.suspects) >= settleKeys {
+			if err := d.settle(ctx); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return n, nil
 }
 
 // count adds the rows of a key to the report. Both lists are sorted.
