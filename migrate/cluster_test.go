@@ -97,9 +97,13 @@ func newClusterOn(t *testing.T, src, dst *replicationtest.Server, opts migrate.O
 
 func newTopology(t *testing.T, keyspace, host string, port int) *topo.Server {
 	t.Helper()
+	return newTopologyWith(t, memorytopo.New().Open, keyspace, host, port)
+}
+
+func newTopologyWith(t *testing.T, open topo.Opener, keyspace, host string, port int) *topo.Server {
+	t.Helper()
 	ctx := t.Context()
-	mem := memorytopo.New()
-	ts, err := topo.Open(ctx, topo.Openers{"memory": mem.Open}, topo.Address{Type: "memory", Root: "/global"})
+	ts, err := topo.Open(ctx, topo.Openers{"memory": open}, topo.Address{Type: "memory", Root: "/global"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
+	"github.com/tablehaul/tablehaul/topo"
+	"github.com/tablehaul/tablehaul/topo/memorytopo"
 )
 
 // rowsOf fills a table with n rows by doubling.
@@ -377,4 +380,40 @@ func TestTwoWorkflows(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.clean("customer")
+}
+
+// A lockSpy notes the TTL of locks by their directories.
+type lockSpy struct {
+	topo.Conn
+	ttls *sync.Map
+}
+
+func (s lockSpy) Lock(ctx context.Context, dir string, r topo.LockRequest) (topo.LockHandle, error) {
+	s.ttls.Store(dir, r.TTL)
+	return s.Conn.Lock(ctx, dir, r)
+}
+
+func TestLeaseTTL(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, smallSchema)
+	var ttls sync.Map
+	mem := memorytopo.New()
+	c.ts = newTopologyWith(t, func(ctx context.Context, a topo.Address) (topo.Conn, error) {
+		conn, err := mem.Open(ctx, a)
+		return lockSpy{conn, &ttls}, err
+	}, c.ks, c.dst.Host, c.dst.Port)
+	c.register("ext1", c.src.Addr())
+	c.m = c.migrator(migrate.Options{LeaseTTL: 7 * time.Second})
+	c.run(c.m)
+	c.create(migrate.CreateOptions{})
+	c.await(migrate.StateRunning)
+	var got any
+	ttls.Range(func(dir, ttl any) bool {
+		if strings.HasSuffix(dir.(string), "tablehaul/"+c.ks+"/0/wf/0") {
+			got = ttl
+		}
+		return true
+	})
+	if got != 7*time.Second {
+		t.Errorf("the stream's lease has TTL %v", got)
+	}
 }

@@ -24,6 +24,9 @@ type Options struct {
 	// PollInterval is how soon Run notices what other processes do to a workflow, and how often Watch looks;
 	// default 1 s.
 	PollInterval time.Duration
+	// LeaseTTL is how long a stream stays with a process that has died before another one in Run takes it over; default 10 s.
+	// A process that only hangs for longer loses its streams, and can do no harm when it wakes up.
+	LeaseTTL time.Duration
 	// Stream holds the engine's settings: readers, chunk sizes and memory bounds. OnDDL, StopAfterCopy, Logger and Trace of it
 	// are set per workflow, and what is given here is not used, but for the hooks of Stream.Trace.
 	Stream replication.Options
@@ -38,6 +41,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.SidecarDatabase = cmp.Or(o.SidecarDatabase, defaultSidecar)
 	o.PollInterval = cmp.Or(o.PollInterval, time.Second)
+	o.LeaseTTL = cmp.Or(o.LeaseTTL, 10*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -48,6 +52,9 @@ func (o Options) validate() error {
 	var errs []error
 	if o.PollInterval < 0 {
 		errs = append(errs, &OptionError{"PollInterval", "is negative"})
+	}
+	if o.LeaseTTL < 0 {
+		errs = append(errs, &OptionError{"LeaseTTL", "is negative"})
 	}
 	if o.Workers < 0 {
 		errs = append(errs, &OptionError{"Workers", "is negative"})

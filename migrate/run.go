@@ -22,19 +22,19 @@ func (m *Migrator) Run(ctx context.Context) error {
 	defer w.wait.Wait()
 	var backoff retry.Backoff
 	backoff.Min, backoff.Max = m.opts.PollInterval, 10*m.opts.PollInterval
-	failing := ""
+	failing := false
 	for {
 		changed := m.changed()
 		keys, err := w.find(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if text := errorText(err); text != failing {
-			failing = text
-			if err != nil {
-				m.log.Warn("topology can't be read; trying again", "error", err)
-			}
+		if err != nil && !failing {
+			m.log.Warn("topology can't be read; trying again", "error", err)
+		} else if err == nil && failing {
+			m.log.Info("topology can be read again")
 		}
+		failing = err != nil
 		w.adjust(ctx, keys, err == nil)
 		interval := 5 * m.opts.PollInterval
 		if err != nil {
@@ -46,13 +46,6 @@ func (m *Migrator) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // A shardKey names a target shard.
@@ -124,19 +117,20 @@ type runner struct {
 func (w *shardWorker) run(ctx context.Context) {
 	defer w.wait.Wait()
 	backoff := retry.Backoff{Min: w.m.opts.PollInterval, Max: 10 * w.m.opts.PollInterval}
-	failing := ""
+	failing := false
+	log := w.m.log.With("keyspace", w.key.keyspace, "shard", w.key.shard)
 	for {
 		changed := w.m.changed()
 		streams, err := w.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if text := errorText(err); text != failing {
-			failing = text
-			if err != nil {
-				w.m.log.Warn("target shard can't be read; trying again", "keyspace", w.key.keyspace, "shard", w.key.shard, "error", err)
-			}
+		if err != nil && !failing {
+			log.Warn("target shard can't be read; trying again", "error", err)
+		} else if err == nil && failing {
+			log.Info("target shard can be read again")
 		}
+		failing = err != nil
 		interval := w.m.opts.PollInterval
 		if err != nil {
 			interval = backoff.Next()

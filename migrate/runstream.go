@@ -29,7 +29,9 @@ type streamRunner struct {
 // When another process owns the stream, it returns at once: the caller asks again later.
 func (r *streamRunner) run(ctx context.Context) {
 	m, s := r.m, r.stream
-	lock, err := m.topo.LockName(ctx, s.ownerLock(), topo.LockOptions{Action: "run stream of " + s.name().String(), Try: true})
+	lock, err := m.topo.LockName(ctx, s.ownerLock(), topo.LockOptions{
+		Action: "run stream of " + s.name().String(), Try: true, TTL: m.opts.LeaseTTL,
+	})
 	if err != nil {
 		if !errors.Is(err, topo.ErrLocked) && ctx.Err() == nil {
 			m.log.Warn("a stream's ownership can't be taken; trying again", "workflow", s.name().String(), "shard", s.shard, "error", err)

@@ -146,9 +146,10 @@ func elapsed(p sidecar.TableProgress) time.Duration {
 
 // owner is who has taken a stream over last, and when; empty when it was fenced since.
 func (m *Migrator) owner(ctx context.Context, s *stream) (owner string, taken time.Time, err error) {
-	query := "SELECT owner, taken_at FROM " + m.sidecar(s.targetShard).Table("vreplication_epoch") + " WHERE vrepl_id = ?"
+	// The number is in the text: a placeholder would cost a round trip more.
+	query := fmt.Sprintf("SELECT owner, taken_at FROM %s WHERE vrepl_id = %d", m.sidecar(s.targetShard).Table("vreplication_epoch"), s.ID)
 	var at int64
-	err = s.admin.QueryRowContext(ctx, query, s.ID).Scan(&owner, &at)
+	err = s.admin.QueryRowContext(ctx, query).Scan(&owner, &at)
 	if errors.Is(err, sql.ErrNoRows) || mysqlerr.NotFound(err) {
 		return "", time.Time{}, sidecar.ErrNotFound
 	}
