@@ -129,7 +129,7 @@ func TestModel(t *testing.T) {
 	const lanes = 4
 	runs := *modelRuns
 	if runs == 0 {
-		runs = 8000
+		runs = 4000
 	}
 	for range lanes {
 		t.Run("schedules", func(t *testing.T) {

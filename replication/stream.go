@@ -100,7 +100,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	seq := newSequencer(s.target, s.tables, cp, p, s.opts)
 	transactions := make(chan *Transaction)
 	g.Go(func() error { return s.target.Run(ctx) })
-	g.Go(func() error { return s.read(ctx, cp.Position, transactions) })
+	g.Go(func() error { return s.read(ctx, seq, cp.Position, transactions) })
 	g.Go(func() error { return seq.run(ctx, transactions) })
 	g.Go(func() error { return newCopier(s, seq, cp).run(ctx) })
 	g.Go(func() error { return s.finish(ctx, seq, p) })
@@ -128,11 +128,11 @@ func (s *Stream) load(ctx context.Context) (*Checkpoint, error) {
 	return cp, nil
 }
 
-// read hands the source's transactions to the sequencer.
-func (s *Stream) read(ctx context.Context, from Position, out chan<- *Transaction) error {
+// read hands the source's transactions to the sequencer, and an error after all that came before it.
+func (s *Stream) read(ctx context.Context, seq *sequencer, from Position, out chan<- *Transaction) error {
 	for t, err := range s.source.Transactions(ctx, from) {
 		if err != nil {
-			return fmt.Errorf("read the source's log: %w", err)
+			return seq.do(ctx, func(context.Context) error { return fmt.Errorf("read the source's log: %w", err) })
 		}
 		select {
 		case out <- t:
