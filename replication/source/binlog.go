@@ -137,8 +137,11 @@ func (r *logReader) connect(ctx context.Context) error {
 	if a := h.assembler; a != nil {
 		r.have, r.last = a.have, a.last
 	}
-	if h.err != nil {
+	switch {
+	case h.err != nil:
 		return h.err
+	case h.assembler != nil && mysqlerr.AccessDenied(err):
+		return fmt.Errorf("read the log, which needs the privilege REPLICATION SLAVE: %w", err)
 	}
 	return fmt.Errorf("read the log: %w", err)
 }

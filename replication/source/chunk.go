@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/replication"
 )
@@ -91,10 +92,14 @@ func (s *Source) Read(ctx context.Context, t *replication.Table, span replicatio
 		chunk, err = r.read(c, query, span, limit)
 		return err
 	})
-	if err != nil {
+	switch code, _ := mysqlerr.Code(err); {
+	case err == nil:
+		return chunk, nil
+	case mysqlerr.NotFound(err), code == 1054, code == 1176: // no such column, no such key
+		return nil, &replication.SchemaChangedError{Table: t.Name, What: mysqlerr.Message(err)}
+	default:
 		return nil, fmt.Errorf("read table %s: %w", t.Name, err)
 	}
-	return chunk, nil
 }
 
 // query builds the statement.

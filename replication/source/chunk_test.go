@@ -248,6 +248,19 @@ func TestReadEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestReadOfAChangedTable(t *testing.T) {
+	f := newFixture(t)
+	f.exec("CREATE TABLE a (id int primary key, v int)", "CREATE TABLE b (id int primary key, v int)", "CREATE TABLE c (id int not null, v int, unique k (id))")
+	s := f.open()
+	f.exec("DROP TABLE a", "ALTER TABLE b DROP v", "ALTER TABLE c DROP KEY k")
+	for _, table := range s.Tables() {
+		_, err := s.Read(t.Context(), table, replication.Span{}, replication.Limit{})
+		if e, ok := errors.AsType[*replication.SchemaChangedError](err); !ok || e.Table != table.Name || replication.Transient(err) {
+			t.Errorf("%s: %v", table.Name, err)
+		}
+	}
+}
+
 // TestKilledConnections: reads go on when the server throws their connections out.
 func TestKilledConnections(t *testing.T) {
 	f := newFixture(t)

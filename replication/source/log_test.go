@@ -163,8 +163,10 @@ func TestTransactionBoundaries(t *testing.T) {
 			f := newFixture(t)
 			f.exec("CREATE TABLE t (id int primary key, v varchar(20))", "CREATE TABLE other (id int primary key)",
 				"CREATE TABLE my (id int primary key, v varchar(20)) ENGINE=MyISAM",
-				"CREATE TABLE fk (id int primary key, j json, g int as (id+1) virtual, key ((id*2)), key mv ((cast(j as unsigned array))))")
-			s := f.open("t", "my", "fk")
+				"CREATE TABLE fk (id int primary key, j json, g int as (id+1) virtual, key ((id*2)), key mv ((cast(j as unsigned array))))",
+				"CREATE TABLE parent (id int primary key)",
+				"CREATE TABLE child (id int primary key, p int, foreign key (p) references parent (id) on delete cascade on update cascade)")
+			s := f.open("t", "my", "fk", "child")
 			_, from := f.end(s)
 			for i := range tc.statements {
 				if strings.Contains(tc.statements[i], "%d") {

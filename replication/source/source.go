@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -90,11 +91,25 @@ func Open(ctx context.Context, cfg Config, tables []string, opts Options) (*Sour
 	if err != nil {
 		return nil, mark(ctx, err)
 	}
-	s := &Source{cfg: cfg, opts: opts.withDefaults(), db: db}
+	s := &Source{cfg: withServerName(cfg), opts: opts.withDefaults(), db: db}
 	if err := s.load(ctx, tables); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
+}
+
+// withServerName makes TLS check the name in the address, unless cfg says what to check.
+func withServerName(cfg Config) Config {
+	if cfg.TLS == nil || cfg.TLS.ServerName != "" || cfg.TLS.InsecureSkipVerify || strings.Contains(cfg.Addr, "/") {
+		return cfg
+	}
+	host, _, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		host = strings.Trim(cfg.Addr, "[]")
+	}
+	cfg.TLS = cfg.TLS.Clone()
+	cfg.TLS.ServerName = host
+	return cfg
 }
 
 func (s *Source) load(ctx context.Context, names []string) error {
