@@ -257,7 +257,7 @@ func commit(ctx context.Context, db *sql.DB, statements ...[]byte) error {
 			return err
 		}
 		if n, err := r.RowsAffected(); err != nil || n == 0 {
-			return fmt.Errorf("%d rows affected by %s, %v", n, s, err)
+			return errors.Join(fmt.Errorf("%d rows affected by %s", n, s), err)
 		}
 	}
 	return tx.Commit()

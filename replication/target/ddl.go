@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
@@ -87,7 +88,10 @@ func (s *store) executeDDL(ctx context.Context, d *replication.DDL, replay bool)
 	}
 	c := &conn{c: raw}
 	defer c.close()
-	statement := requalify(d.Statement, d.Schema, s.t.cfg.Server.Database, d.SQLMode&ansiQuotes != 0)
+	statement := d.Statement
+	for _, schema := range s.t.sourceSchemas() {
+		statement = requalify(statement, schema, s.t.cfg.Server.Database, d.SQLMode&ansiQuotes != 0)
+	}
 	_, err = s.runLong(ctx, c, statement)
 	_, answered := mysqlerr.Code(err)
 	switch {
@@ -103,6 +107,17 @@ func (s *store) executeDDL(ctx context.Context, d *replication.DDL, replay bool)
 		return nil
 	}
 	return &DDLError{Statement: statement, Err: err}
+}
+
+// sourceSchemas are the databases that the stream's tables are in on the source; usually it is one.
+func (t *Target) sourceSchemas() []string {
+	var names []string
+	for _, table := range t.cfg.Tables {
+		if !slices.Contains(names, table.Schema) {
+			names = append(names, table.Schema)
+		}
+	}
+	return names
 }
 
 var autoIncrement = regexp.MustCompile(` AUTO_INCREMENT=[0-9]+`)

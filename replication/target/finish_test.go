@@ -100,7 +100,7 @@ func TestFinishTableStopsOnTheServer(t *testing.T) {
 
 func ddl(r *run, statement string, tables ...string) *replication.Entry {
 	e := r.entry()
-	e.DDL = &replication.DDL{Schema: "source", Statement: statement, Tables: tables}
+	e.DDL = &replication.DDL{Schema: "elsewhere", Statement: statement, Tables: tables}
 	return e
 }
 
