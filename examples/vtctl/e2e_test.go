@@ -83,7 +83,7 @@ CREATE TABLE line (order_id BIGINT UNSIGNED, n INT, sku VARBINARY(16), qty DOUBL
 CREATE TABLE nothing_yet (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(20));
 SET cte_max_recursion_depth = 20000;
 INSERT INTO customer WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i, CONCAT('customer ', i), i / 100, REPEAT('x', i % 50) FROM n;
-INSERT INTO line SELECT id DIV 4, id % 4, UNHEX(MD5(id)), id / 7 FROM customer;
+INSERT INTO line SELECT id DIV 4, id % 4, LEFT(UNHEX(SHA2(id, 256)), 16), id / 7 FROM customer;
 `
 
 func passwordFile(t *testing.T, password string) string {
@@ -268,7 +268,7 @@ func TestCommandLines(t *testing.T) {
 // moveAll is Mount, Create, Show, VDiff, Complete.
 func (w *world) moveAll(t *testing.T, workflow string, workerFirst bool) {
 	keyspace, _, _ := strings.Cut(workflow, ".")
-	load := replicationtest.StartLoad(t, w.source.DB(t), "vt_load", replicationtest.LoadOptions{Seed: 1})
+	load := replicationtest.StartLoad(t, w.source.DB(t), "vt_load", replicationtest.LoadOptions{Seed: 1, Rate: 100})
 	stop := func() {}
 	if workerFirst {
 		stop = w.startWorker(t)
