@@ -255,19 +255,6 @@ func TestUnregisterInUse(t *testing.T) {
 	}
 }
 
-// TestRegisterKeepsItsCopy: what the caller does with its slice later changes nothing.
-func TestRegisterKeepsItsCopy(t *testing.T) {
-	hosts := []string{"127.0.0.1:1"}
-	creds := func(context.Context, mount.Server) (mount.Login, error) {
-		hosts[0] = "elsewhere:1"
-		return mount.Login{User: "u"}, nil
-	}
-	err := mount.Register(t.Context(), newTopo(t), mysqlCluster("ext1", hosts...), mount.RegisterOptions{Credentials: creds})
-	if e := as[*mount.UnreachableError](t, err); e.Addr != "127.0.0.1:1" {
-		t.Errorf("%+v", e)
-	}
-}
-
 func TestCredentialsFail(t *testing.T) {
 	down := errors.New("vault is sealed")
 	creds := func(context.Context, mount.Server) (mount.Login, error) { return mount.Login{}, down }

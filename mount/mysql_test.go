@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,7 +53,16 @@ func TestMySQLPair(t *testing.T) {
 
 	var asked []mount.Server
 	creds := func(_ context.Context, s mount.Server) (mount.Login, error) { return mount.Login{User: "root"}, nil }
-	must(t, mount.Register(ctx, ts, mysqlCluster("ext1", p, r), mount.RegisterOptions{Credentials: creds}))
+	// What the caller does with its slice meanwhile, or later, changes nothing.
+	hosts := []string{p, r}
+	var once sync.Once
+	must(t, mount.Register(ctx, ts, mysqlCluster("ext1", hosts...), mount.RegisterOptions{Credentials: func(context.Context, mount.Server) (mount.Login, error) {
+		once.Do(func() { hosts[0], hosts[1] = "a:1", "b:1" })
+		return mount.Login{User: "root"}, nil
+	}}))
+	if c, err := mount.Show(ctx, ts, "ext1"); err != nil || !slices.Equal(c.Hosts, []string{p, r}) {
+		t.Errorf("registered: %v, %v", c, err)
+	}
 	_, err := mount.OpenCluster(ctx, ts, mysqlCluster("ext2", p), mount.OpenOptions{Credentials: func(_ context.Context, s mount.Server) (mount.Login, error) {
 		asked = append(asked, s)
 		return mount.Login{User: "mover", Password: "wrong"}, nil
@@ -65,6 +75,7 @@ func TestMySQLPair(t *testing.T) {
 	}
 
 	h := open(t, ts, "ext1", mount.OpenOptions{Credentials: creds})
+	h.Cluster().Hosts[0] = "a:1"
 	if got, err := h.Keyspaces(ctx); err != nil || !slices.Equal(got, []string{"blog", "shop"}) {
 		t.Errorf("keyspaces: %q, %v", got, err)
 	}
