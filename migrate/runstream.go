@@ -206,11 +206,7 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 			user(t)
 		}
 	}
-	var src replication.Source = from
-	if onDDL != replication.OnDDLIgnore {
-		src = barrier{from}
-	}
-	st := replication.NewStream(src, to, from.Tables(), opts)
+	st := replication.NewStream(from, to, from.Tables(), opts)
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	saved := make(chan error, 1)

@@ -120,6 +120,9 @@ func percent(rows, total int64, phase Phase) float64 {
 	return min(99.9, math.Round(float64(rows)/float64(total)*1000)/10)
 }
 
+// minElapsed is when a rate is first told; one of the first moments would be anything.
+const minElapsed = time.Second
+
 // tableStatus puts together what is known about a table's copy. estimate is the source's number of rows, elapsed
 // the time the copy has taken so far (0 if unknown).
 func tableStatus(name string, rows, bytes, estimate int64, done, started bool, elapsed time.Duration) TableStatus {
@@ -138,7 +141,7 @@ func tableStatus(name string, rows, bytes, estimate int64, done, started bool, e
 		t.BytesTotal = max(bytes, int64(float64(bytes)/float64(rows)*float64(t.RowsTotal)))
 	}
 	t.Percent = percent(rows, t.RowsTotal, t.Phase)
-	if elapsed > 0 && rows > 0 {
+	if (elapsed >= minElapsed || done && elapsed > 0) && rows > 0 {
 		t.RowsPerSecond = float64(rows) / elapsed.Seconds()
 	}
 	if left := t.RowsTotal - rows; left > 0 && t.RowsPerSecond > 0 {
