@@ -27,13 +27,15 @@ var servers = []func() (*replicationtest.Server, error){
 	}),
 }
 
+// started are the servers to close.
+var started sync.Map
+
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, start := range servers {
-		if s, err := start(); err == nil {
-			_ = s.Close()
-		}
-	}
+	started.Range(func(_, s any) bool {
+		_ = s.(*replicationtest.Server).Close()
+		return true
+	})
 	os.Exit(code)
 }
 
@@ -41,10 +43,14 @@ func TestMain(m *testing.M) {
 func each(t *testing.T, f func(t *testing.T, db *sql.DB)) {
 	for i, name := range []string{"mysql", "mariadb"} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("-short runs no servers")
+			}
 			s, err := servers[i]()
 			if err != nil {
 				t.Fatal(err)
 			}
+			started.Store(name, s)
 			s.MustExec(t, "DROP DATABASE IF EXISTS "+sidecar.DefaultDatabase)
 			db, err := mysqlconn.Open(t.Context(), mysqlconn.Config{Addr: s.Addr(), User: "root"}, mysqlconn.Session{})
 			if err != nil {

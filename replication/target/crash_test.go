@@ -100,7 +100,7 @@ func TestEndedAtAnyTime(t *testing.T) {
 // TestServerKilled kills the server with signal 9 in the middle of transactions and chunks.
 func TestServerKilled(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts servers of its own many times")
+		t.Skip("-short runs no servers")
 	}
 	for _, flavor := range []string{"mysql", "mariadb"} {
 		t.Run(flavor, func(t *testing.T) {

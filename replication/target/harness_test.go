@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 
 func server(t *testing.T, flavor string) *replicationtest.Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short runs no servers")
+	}
 	s, err := servers[flavor]()
 	if err != nil {
 		t.Fatal(err)
