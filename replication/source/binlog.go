@@ -158,7 +158,7 @@ func (r *logReader) config(ctx context.Context, h *eventHandler) (gobinlog.Binlo
 		Localhost:               "tablehaul",
 		TLSConfig:               src.cfg.TLS,
 		HeartbeatPeriod:         src.opts.Heartbeat,
-		ReadTimeout:             max(10*src.opts.Heartbeat, 10*time.Second),
+		ReadTimeout:             max(10*src.opts.Heartbeat, 5*time.Second),
 		DisableRetrySync:        true,
 		DiscardGTIDSet:          true,
 		EventCacheCount:         1,

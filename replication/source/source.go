@@ -26,7 +26,7 @@ type Options struct {
 	// replication.Transaction.Bytes; one transaction is always held. Default 8 MiB.
 	QueueBytes int
 	// Heartbeat is how soon an idle source tells that it is alive, and how far its log is; default 500 ms. A connection
-	// on which nothing has come for 10 of them, and at least 10 s, is given up and opened again.
+	// on which nothing has come for 10 of them, and at least 5 s, is given up and opened again.
 	Heartbeat time.Duration
 	// Logger receives one line per connection of the log reader; nil discards.
 	Logger *slog.Logger
