@@ -155,11 +155,11 @@ func watch(ctx context.Context, wf *migrate.Workflow) error {
 			fmt.Printf("%-10s [%s%s] %5.1f%% %8d rows %8.0f/s\n", t.Table,
 				strings.Repeat("#", full), strings.Repeat(".", 30-full), t.Percent, t.Rows, t.RowsPerSecond)
 		}
-		switch st.State {
-		case migrate.StateRunning:
+		if st.State == migrate.StateRunning {
 			fmt.Println("all rows are there; changes follow as they happen")
 			return nil
-		case migrate.StateError:
+		}
+		if st.State == migrate.StateError {
 			return fmt.Errorf("workflow %s: %s", st.Name(), st.Message)
 		}
 	}
@@ -242,7 +242,7 @@ func write(ctx context.Context, db *sql.DB, written chan<- int) error {
 }
 
 // rows is how many rows each table of the shop begins with.
-const rows = 200_000
+const rows = 100_000
 
 // shop makes the source database.
 var shop = fmt.Sprintf(`

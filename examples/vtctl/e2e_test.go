@@ -133,6 +133,7 @@ func (w *world) must(t *testing.T, args ...string) string {
 func (w *world) fails(t *testing.T, status int, say string, args ...string) {
 	t.Helper()
 	code, stdout, stderr := w.run(t, args...)
+	t.Logf("%s: %s", strings.Join(args, " "), stderr)
 	if code != status || !strings.Contains(stderr, say) {
 		t.Errorf("%q: status %d, want %d, and no %q in\n%s%s", args, code, status, say, stdout, stderr)
 	}
@@ -147,9 +148,9 @@ func checkNoPassword(t *testing.T, text string) {
 	}
 }
 
-// startWorker starts vtctl Run as its own process. The returned function ends it with SIGTERM and checks that
+// startWorker starts vtctl Run as its own process. The returned function ends it with a signal and checks that
 // this is exit status 0.
-func (w *world) startWorker(t *testing.T) (stop func()) {
+func (w *world) startWorker(t *testing.T, end os.Signal) (stop func()) {
 	t.Helper()
 	var log bytes.Buffer
 	cmd := w.command(t.Context(), "Run")
@@ -163,7 +164,7 @@ func (w *world) startWorker(t *testing.T) (stop func()) {
 			return
 		}
 		stopped = true
-		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Process.Signal(end)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("worker: %v", err)
 		}
@@ -258,6 +259,9 @@ func (w *world) checkEqual(t *testing.T, database string) {
 // TestCommandLines is the five command lines of a user, with the worker started before and after Create, while
 // the source is written to; then what a user does wrong.
 func TestCommandLines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs servers")
+	}
 	w := newWorld(t)
 	t.Run("worker after", func(t *testing.T) { w.moveAll(t, "commerce.wf", false) })
 	t.Run("worker before", func(t *testing.T) { w.moveAll(t, "store.wf", true) })
@@ -271,7 +275,7 @@ func (w *world) moveAll(t *testing.T, workflow string, workerFirst bool) {
 	load := replicationtest.StartLoad(t, w.source.DB(t), "vt_load", replicationtest.LoadOptions{Seed: 1, Rate: 100})
 	stop := func() {}
 	if workerFirst {
-		stop = w.startWorker(t)
+		stop = w.startWorker(t, os.Interrupt)
 	}
 	w.must(t, strings.Fields("Mount -type vitess -topo_type etcd2 -topo_server "+w.sourceTopo.Addr()+" -topo_root /vitess/global ext1")...)
 	if out := w.must(t, "Migrate", "-all", "-source", "ext1.load", "-dry_run", "Create", workflow); !strings.Contains(out, "customer") {
@@ -291,7 +295,7 @@ func (w *world) moveAll(t *testing.T, workflow string, workerFirst bool) {
 			t.Errorf("without a worker, the workflow is %s", s.State)
 		}
 		w.fails(t, exitFailed, "not ready", "Migrate", "Complete", workflow)
-		stop = w.startWorker(t)
+		stop = w.startWorker(t, syscall.SIGTERM)
 	}
 	checkShown(t, keyspace, w.untilRunning(t, workflow))
 
@@ -375,7 +379,7 @@ func (w *world) checkVDiff(t *testing.T, workflow string) {
 
 // differAndCancel changes a row on the target: VDiff tells, by its exit status too; Cancel leaves nothing.
 func (w *world) differAndCancel(t *testing.T) {
-	stop := w.startWorker(t)
+	stop := w.startWorker(t, syscall.SIGTERM)
 	w.target.MustExec(t, "DROP DATABASE IF EXISTS store")
 	w.must(t, strings.Fields("Mount -type mysql -hosts "+w.source.Addr()+" plain")...)
 	w.must(t, strings.Fields("Migrate --tables customer,line --source plain.vt_load create store.part")...)

@@ -25,7 +25,7 @@ func printJSON(w io.Writer, v any) error {
 // than one thing; or one JSON object.
 func printError(w io.Writer, command string, err error, asJSON bool) {
 	if asJSON {
-		printJSON(w, errorObject{Error: oneLine(err.Error()), Findings: findings(err)})
+		_ = printJSON(w, errorObject{Error: oneLine(err.Error()), Findings: findings(err)})
 		return
 	}
 	fmt.Fprintf(w, "vtctl %s: %s\n", command, strings.TrimSpace(err.Error()))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 
@@ -186,6 +185,6 @@ func getVSchema(*flag.FlagSet) runFunc {
 		if err != nil {
 			return fmt.Errorf("vschema of %s: %w", args[0], err)
 		}
-		return s.print(v, func(w io.Writer) { printJSON(w, v) })
+		return printJSON(s.out, v)
 	}
 }
