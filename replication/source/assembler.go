@@ -26,9 +26,11 @@ type group struct {
 	// known is set when the reader had the transaction before: it is not yielded again.
 	known bool
 	// begun is set after BEGIN or XA START; such a group has an end of its own.
-	begun      bool
-	changes    []replication.Change
-	ddl        *replication.DDL
+	begun   bool
+	changes []replication.Change
+	ddl     *replication.DDL
+	// replaced says how the DDL replaced rows of its tables, if it did.
+	replaced   string
 	savepoints []savepoint
 }
 
@@ -60,8 +62,9 @@ type assembler struct {
 	// prepared holds XA transactions that were prepared and neither committed nor rolled back, by xid.
 	prepared map[string]*group
 	maps     map[uint64]*tableMap
-	stale    map[string]bool
-	decoder  decoder
+	// stale has the tables that a DDL named, with how their rows were replaced by it, or "".
+	stale   map[string]string
+	decoder decoder
 }
 
 // newAssembler makes one for a connection to the server with the given UUID.
@@ -69,7 +72,7 @@ func newAssembler(schema string, tables []*replication.Table, server string, hav
 	a := &assembler{
 		schema: schema, tables: make(map[string]*replication.Table, len(tables)), have: have,
 		pos:      replication.LogPos{Server: server},
-		prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]bool),
+		prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string),
 	}
 	for _, t := range tables {
 		a.tables[t.Name] = t
@@ -297,7 +300,9 @@ func (a *assembler) yield(g *group) error {
 	}
 	if g.ddl != nil {
 		for _, name := range g.ddl.Tables {
-			a.stale[name] = true
+			if was := a.stale[name]; was == "" {
+				a.stale[name] = g.replaced
+			}
 		}
 	}
 	if err := a.emit(t); err != nil {
@@ -347,6 +352,9 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 		return fmt.Errorf("%w: %.200q", ErrNotRow, text)
 	default:
 		g.ddl = &replication.DDL{Schema: string(ev.Schema), Statement: text, Tables: affected, SQLMode: mode}
+		if s.replaces {
+			g.replaced = fmt.Sprintf("rows were replaced by %.200q", text)
+		}
 	}
 	if g.begun {
 		return nil
@@ -430,7 +438,7 @@ func (a *assembler) settle(s *statement) error {
 	}
 	g.prepared = p.gtid
 	if s.kind == stmtXACommit {
-		g.changes, g.ddl = p.changes, p.ddl
+		g.changes, g.ddl, g.replaced = p.changes, p.ddl, p.replaced
 	}
 	return a.yield(g)
 }
@@ -447,7 +455,10 @@ func (a *assembler) tableMap(body []byte) error {
 		delete(a.maps, m.id)
 		return nil
 	}
-	if a.stale[m.table] && (a.group == nil || !a.group.known) {
+	if replaced, ok := a.stale[m.table]; ok && (a.group == nil || !a.group.known) {
+		if replaced != "" {
+			return &replication.SchemaChangedError{Table: m.table, What: replaced}
+		}
 		if err := a.recheck(m.table); err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (s *Source) Transactions(ctx context.Context, from replication.Position) it
 		s.countReaders(1)
 		go func() {
 			defer close(done)
-			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]bool)}
+			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]string)}
 			q.close(r.run(ctx))
 		}()
 		defer func() {
@@ -73,9 +73,9 @@ type logReader struct {
 	queue  *queue
 	// have are the transactions put into the queue, and those before the start.
 	have replication.Position
-	// last is the furthest place told; stale are the tables whose definition must be looked at again.
+	// last is the furthest place told; stale are the tables that must be looked at again (assembler.stale).
 	last  replication.LogPos
-	stale map[string]bool
+	stale map[string]string
 }
 
 // run ends with an error, always.

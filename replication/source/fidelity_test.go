@@ -140,18 +140,41 @@ const looseSession = "SET SESSION sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_
 // TestBothWaysGiveTheSameBytes inserts, updates and deletes every value of every type and compares the log's rows with
 // those of a SELECT.
 func TestBothWaysGiveTheSameBytes(t *testing.T) {
-	f := newFixture(t)
-	for n, cc := range columnCases {
-		f.exec(fmt.Sprintf("CREATE TABLE c%d (id int primary key, v %s, w %s)", n, cc.def, cc.def))
-	}
-	s := f.open()
-	for n, table := range s.Tables() {
-		var c int
-		if _, err := fmt.Sscanf(table.Name, "c%d", &c); err != nil {
-			t.Fatal(n, err)
+	for _, metadata := range []string{"FULL", "MINIMAL"} {
+		f := newFixture(t)
+		f.exec("SET GLOBAL binlog_row_metadata = " + metadata)
+		for n, cc := range columnCases {
+			f.exec(fmt.Sprintf("CREATE TABLE c%d (id int primary key, v %s, w %s)", n, cc.def, cc.def))
 		}
-		cc := columnCases[c]
-		t.Run(cc.def, func(t *testing.T) { f.compareWays(t, s, table, cc) })
+		s := f.open()
+		for _, table := range s.Tables() {
+			var n int
+			if _, err := fmt.Sscanf(table.Name, "c%d", &n); err != nil {
+				t.Fatal(err)
+			}
+			t.Run(metadata+"/"+columnCases[n].def, func(t *testing.T) { f.compareWays(t, s, table, columnCases[n]) })
+		}
+	}
+}
+
+// TestHiddenColumns: the columns of functional keys are not in row events, a generated primary key is.
+func TestHiddenColumns(t *testing.T) {
+	f := newFixture(t)
+	f.exec("SET SESSION sql_generate_invisible_primary_key = ON",
+		"CREATE TABLE g (v int, j json, key ((v+1)), key ((cast(j as char(9) array))), unique ((v*2)))")
+	s := f.open()
+	_, from := f.end(s)
+	f.exec("INSERT INTO g (v, j) VALUES (1, '[1]'), (NULL, NULL)", "DELETE FROM g WHERE v=1")
+	table := s.Tables()[0]
+	if table.Primary.Name != "PRIMARY" || len(table.Columns) != 3 || !table.Ordered {
+		t.Fatalf("the key is %+v of %d columns", table.Primary, len(table.Columns))
+	}
+	logged := changes(f.log(s, from))
+	if len(logged) != 3 || string(logged[0].After) != string(logged[2].Before) {
+		t.Fatalf("changes are %v", logged)
+	}
+	if rows := f.read(s, table); len(rows) != 1 || string(rows[0]) != string(logged[1].After) {
+		t.Errorf("SELECT gives %q, the log %q", rows, logged[1].After)
 	}
 }
 

@@ -229,11 +229,13 @@ func TestSchemaChangesStopRows(t *testing.T) {
 		"order of members": "ALTER TABLE t MODIFY e enum('b','a')",
 		"character set":    "ALTER TABLE t MODIFY v varchar(20) character set latin1",
 		"renamed":          "ALTER TABLE t RENAME COLUMN v TO w",
+		"truncated":        "TRUNCATE t",
+		"exchanged":        "RENAME TABLE t TO t2, other TO t",
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.exec("CREATE TABLE t (id int primary key, v varchar(20), e enum('a','b'))")
-			s := f.open()
+			f.exec("CREATE TABLE t (id int primary key, v varchar(20), e enum('a','b'))", "CREATE TABLE other LIKE t")
+			s := f.open("t")
 			_, from := f.end(s)
 			f.exec("INSERT INTO t (id) VALUES (1)", "ALTER TABLE t COMMENT 'harmless'", "INSERT INTO t (id) VALUES (2)", alter, "INSERT INTO t (id) VALUES (3)")
 			list, err := f.tryLog(s, from)

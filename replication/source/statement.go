@@ -36,6 +36,8 @@ type statement struct {
 	// tables are those that a stmtDDL changes, in its order. schemaDropped is the schema of a DROP DATABASE.
 	tables        []tableName
 	schemaDropped string
+	// replaces says that a stmtDDL removes or exchanges rows of its tables, which no row event tells.
+	replaces bool
 	// name is that of a savepoint, or the identifier of an XA transaction as xid writes it.
 	name string
 	// known is false if the statement could not be read: then any name in it may be a table's.
@@ -122,6 +124,7 @@ func parseStatement(text string, sqlMode uint64) statement {
 		s.rename(r)
 	case t.is("truncate"):
 		r.skip("table")
+		s.replaces = true
 		s.ddl(r.table())
 	case t.in("insert", "replace", "update", "delete", "load", "with", "call", "do", "select"):
 		s.kind = stmtDML
@@ -199,16 +202,21 @@ func (s *statement) alter(r *tokenReader) {
 	}
 }
 
-// alterOthers finds the other tables that an ALTER TABLE changes: RENAME TO t, and EXCHANGE PARTITION .. WITH TABLE t.
+// alterOthers finds the other tables that an ALTER TABLE changes (RENAME TO t, and EXCHANGE PARTITION .. WITH TABLE t),
+// and what it does to rows.
 func (s *statement) alterOthers(r *tokenReader) {
 	for t := r.next(); t.kind != tokenEnd; t = r.next() {
 		switch {
+		case t.in("drop", "truncate") && r.peek().is("partition"), t.in("discard", "import") && r.peek().in("partition", "tablespace"):
+			s.replaces = true
 		case t.is("rename") && !r.peek().in("column", "index", "key"):
 			if p := r.peek(); p.in("to", "as") || p.text == "=" {
 				r.next()
 			}
+			s.replaces = true
 			s.ddl(r.table())
 		case t.is("with") && r.skip("table"):
+			s.replaces = true
 			s.ddl(r.table())
 		}
 	}
@@ -218,6 +226,7 @@ func (s *statement) drop(r *tokenReader) {
 	switch t := r.next(); {
 	case t.in("table", "tables"):
 		r.skip("if", "exists")
+		s.replaces = true
 		for {
 			s.ddl(r.table())
 			if p := r.next(); p.text != "," || p.kind != tokenOther {
@@ -228,7 +237,7 @@ func (s *statement) drop(r *tokenReader) {
 		s.indexOn(r)
 	case t.in("database", "schema"):
 		r.skip("if", "exists")
-		s.kind, s.schemaDropped = stmtDDL, r.next().text
+		s.kind, s.replaces, s.schemaDropped = stmtDDL, true, r.next().text
 	case t.in("temporary", "view", "procedure", "function", "trigger", "event", "user", "role", "server", "tablespace", "undo",
 		"logfile", "resource", "spatial", "prepare", "library"):
 		s.kind = stmtOther
@@ -242,6 +251,7 @@ func (s *statement) rename(r *tokenReader) {
 		s.kind = stmtOther // RENAME USER
 		return
 	}
+	s.replaces = true
 	for {
 		s.ddl(r.table())
 		if !r.skip("to") {

@@ -75,6 +75,16 @@ func TestParseStatement(t *testing.T) {
 			t.Errorf("%q affects %q, want %q", tc.text, hit, tc.hit)
 		}
 	}
+	for text, want := range map[string]bool{
+		"TRUNCATE t": true, "DROP TABLE t": true, "RENAME TABLE t TO u": true, "ALTER TABLE t RENAME u": true, "ALTER TABLE t DROP PARTITION p1": true,
+		"ALTER TABLE t TRUNCATE PARTITION ALL": true, "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u": true, "ALTER TABLE t IMPORT TABLESPACE": true,
+		"DROP DATABASE shop": true, "ALTER TABLE t ADD INDEX (a)": false, "ALTER TABLE t DROP COLUMN a": false, "CREATE INDEX i ON t (a)": false,
+		"ALTER TABLE t RENAME INDEX a TO b": false, "DROP INDEX i ON t": false,
+	} {
+		if s := parseStatement(text, 0); s.replaces != want {
+			t.Errorf("%s replaces rows: %v", text, s.replaces)
+		}
+	}
 	s := parseStatement("ALTER TABLE SHOP.mixed ADD c int", 0)
 	if hit := s.affected(true, "", "shop", opened); !slices.Equal(hit, []string{"Mixed"}) {
 		t.Errorf("names without case: %q", hit)
