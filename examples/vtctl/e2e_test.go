@@ -250,9 +250,15 @@ func (w *world) untilRunning(t *testing.T, workflow string) shown {
 	return s
 }
 
-// checkEqual compares the source with a target database, by code that shares nothing with VDiff.
+// checkEqual compares the rows and the keys of the source with a target database, by code that shares nothing
+// with VDiff.
 func (w *world) checkEqual(t *testing.T, database string) {
 	t.Helper()
+	keys := "SELECT TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX, COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = '%s' ORDER BY 1, 2, 3"
+	want, got := w.source.MustQuery(t, fmt.Sprintf(keys, "vt_load")), w.target.MustQuery(t, fmt.Sprintf(keys, database))
+	if len(want) == 0 || !slices.EqualFunc(want, got, slices.Equal) {
+		t.Errorf("keys of %s: %v, want %v", database, got, want)
+	}
 	replicationtest.CheckEqual(t, w.source.DB(t), w.target.DB(t), "vt_load", database)
 }
 

@@ -195,9 +195,9 @@ func (s *session) finish(o outcome, err error, last string) error {
 		for _, warning := range o.Warnings {
 			fmt.Fprintln(w, "warning:", warning)
 		}
-		for _, step := range o.Steps {
+		for i, step := range o.Steps {
 			if o.DryRun {
-				fmt.Fprintln(w, "would", step)
+				fmt.Fprintf(w, "%3d. %s\n", i+1, step)
 			}
 		}
 		for _, d := range o.Done {
