@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/mount"
@@ -36,15 +37,17 @@ func openTopology(ctx context.Context, addr string) (*topo.Server, error) {
 	return topo.Open(ctx, topo.Openers{"etcd2": etcdtopo.Open}, topo.Address{Type: "etcd2", Server: addr, Root: topologyRoot})
 }
 
-// work is a worker process that runs until it is killed. Its chunks are small, so that a copy takes a while.
+// work is a worker process that runs until it is killed. Its chunks are small, so that a copy takes a while, and it
+// tells of them often.
 func work(ctx context.Context, addr string) error {
 	ts, err := openTopology(ctx, addr)
 	if err != nil {
 		return err
 	}
 	m, err := migrate.New(ts, login, migrate.Options{
-		Stream: replication.Options{ChunkRows: 100},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Stream:   replication.Options{ChunkRows: 50, ReportInterval: 50 * time.Millisecond},
+		LeaseTTL: 2 * time.Second,
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return err
