@@ -1,0 +1,221 @@
+package source
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	gobinlog "github.com/go-mysql-org/go-mysql/replication"
+
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// A group is a transaction of which events have come.
+type group struct {
+	gtid replication.GTID
+	// prepared is the GTID of the XA PREPARE that the transaction settles.
+	prepared  replication.GTID
+	committed time.Time
+	// known is set when the reader had the transaction before: it is not yielded again.
+	known bool
+	// begun is set after BEGIN or XA START; such a group has an end of its own.
+	begun   bool
+	changes []replication.Change
+	ddl     *replication.DDL
+	// replaced says how the DDL replaced rows of its tables, if it did.
+	replaced   string
+	savepoints []savepoint
+}
+
+// A savepoint is a place in a group to which a later ROLLBACK TO may go back.
+type savepoint struct {
+	name    string
+	changes int
+}
+
+// begin starts a transaction. One that is open had no end of its own, and ends here.
+func (a *assembler) begin(ev *gobinlog.GTIDEvent, h *gobinlog.EventHeader) error {
+	if g := a.group; g != nil {
+		if len(g.changes) > 0 || g.begun {
+			return fmt.Errorf("%w: the transaction has no end", ErrMalformedEvent)
+		}
+		if err := a.commit(); err != nil {
+			return err
+		}
+	}
+	if len(ev.SID) != 16 {
+		return fmt.Errorf("%w: GTID event", ErrMalformedEvent)
+	}
+	gtid, err := replication.NewMySQLGTID([16]byte(ev.SID), ev.Tag.String(), uint64(ev.GNO))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformedEvent, err)
+	}
+	a.group = &group{gtid: gtid, known: a.have.Contains(gtid), committed: time.Unix(int64(h.Timestamp), 0)}
+	if us := ev.ImmediateCommitTimestamp; us > 0 {
+		a.group.committed = time.UnixMicro(int64(us))
+	}
+	return nil
+}
+
+// commit ends the transaction.
+func (a *assembler) commit() error {
+	g := a.group
+	if g == nil {
+		return ErrNoGTID
+	}
+	a.group = nil
+	return a.yield(g)
+}
+
+// yield hands the transaction of g out, unless it is known.
+func (a *assembler) yield(g *group) error {
+	if g.known || a.have.Contains(g.gtid) {
+		return nil
+	}
+	t := &replication.Transaction{
+		GTID: g.gtid, Prepared: g.prepared, End: a.end(), Committed: g.committed, Changes: g.changes, DDL: g.ddl,
+	}
+	if g.ddl != nil {
+		for _, name := range g.ddl.Tables {
+			if was := a.stale[name]; was == "" {
+				a.stale[name] = g.replaced
+			}
+		}
+	}
+	if err := a.emit(t); err != nil {
+		return err
+	}
+	a.have = a.have.Add(g.gtid)
+	if !g.prepared.IsZero() {
+		a.have = a.have.Add(g.prepared)
+	}
+	return nil
+}
+
+// query handles the statement of a query event.
+func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
+	g := a.group
+	if g == nil {
+		return ErrNoGTID
+	}
+	mode := sqlModeOf(ev.StatusVars)
+	s := parseStatement(text, mode)
+	switch s.kind {
+	case stmtBegin, stmtXAStart:
+		g.begun = true
+		return nil
+	case stmtCommit:
+		return a.commit()
+	case stmtRollback:
+		if len(g.changes) > 0 {
+			return fmt.Errorf("%w: rows of a transaction that was rolled back", ErrUnknownEvent)
+		}
+		return a.commit()
+	case stmtSavepoint:
+		g.savepoints = append(g.savepoints, savepoint{s.name, len(g.changes)})
+		return nil
+	case stmtRollbackTo:
+		return g.rollbackTo(s.name)
+	case stmtRelease, stmtXAEnd:
+		return nil
+	case stmtXACommit, stmtXARollback:
+		return a.settle(&s)
+	case stmtOther, stmtDDL, stmtDML:
+	}
+	affected := s.affected(a.fold, string(ev.Schema), a.schema, a.names)
+	switch {
+	case g.known || affected == nil:
+	case s.kind == stmtDML:
+		return fmt.Errorf("%w: %.200q", ErrNotRow, text)
+	default:
+		g.ddl = &replication.DDL{Schema: string(ev.Schema), Statement: text, Tables: affected, SQLMode: mode}
+		if s.replaces {
+			g.replaced = fmt.Sprintf("rows were replaced by %.200q", text)
+		}
+	}
+	if g.begun {
+		return nil
+	}
+	return a.commit()
+}
+
+// loadQuery handles LOAD DATA that was logged as a statement: a query event with four numbers more.
+func (a *assembler) loadQuery(body []byte) error {
+	c := cursor{b: body}
+	c.take(8)
+	schema := int(c.byte())
+	c.take(2)
+	vars := int(c.uint(2))
+	c.take(4 + 4 + 4 + 1)
+	ev := &gobinlog.QueryEvent{StatusVars: c.take(vars), Schema: c.take(schema)}
+	c.byte()
+	if c.bad {
+		return fmt.Errorf("%w: LOAD DATA", ErrMalformedEvent)
+	}
+	return a.query(ev, string(c.b))
+}
+
+// rollbackTo takes back the changes since a savepoint. The server logs it only where it can't cut them
+// out of the log itself.
+func (g *group) rollbackTo(name string) error {
+	for i := len(g.savepoints) - 1; i >= 0; i-- {
+		if sp := g.savepoints[i]; strings.EqualFold(sp.name, name) {
+			g.changes = g.changes[:sp.changes]
+			g.savepoints = g.savepoints[:i+1]
+			return nil
+		}
+	}
+	if len(g.changes) > 0 {
+		return fmt.Errorf("%w: rollback to savepoint %.64q, which the transaction does not have", ErrMalformedEvent, name)
+	}
+	return nil
+}
+
+// prepare ends the first part of an XA transaction, or all of it (one phase).
+func (a *assembler) prepare(body []byte) error {
+	g := a.group
+	if g == nil {
+		return ErrNoGTID
+	}
+	c := cursor{b: body}
+	onePhase := c.byte() != 0
+	format, gtrid, bqual := uint32(c.uint(4)), c.uint(4), c.uint(4)
+	if gtrid > 64 || bqual > 64 {
+		c.bad = true
+	}
+	id := xid(format, string(c.take(int(gtrid))), string(c.take(int(bqual))))
+	if c.bad {
+		return fmt.Errorf("%w: XA PREPARE", ErrMalformedEvent)
+	}
+	if onePhase {
+		return a.commit()
+	}
+	a.group = nil
+	if !g.known {
+		a.prepared[id] = g
+	}
+	return nil
+}
+
+// settle handles XA COMMIT and XA ROLLBACK. The rows of the prepared part take effect here, and the GTIDs
+// of both parts count together: whoever stops before that gets the prepared part sent again.
+func (a *assembler) settle(s *statement) error {
+	g := a.group
+	p := a.prepared[s.name]
+	if p == nil && s.kind == stmtXACommit && !g.known {
+		return ErrPreparedBefore
+	}
+	a.group = nil
+	delete(a.prepared, s.name)
+	switch {
+	case p == nil:
+		return a.yield(g)
+	case g.known:
+		return a.yield(p) // committed before the start position, which had the commit only
+	}
+	g.prepared = p.gtid
+	if s.kind == stmtXACommit {
+		g.changes, g.ddl, g.replaced = p.changes, p.ddl, p.replaced
+	}
+	return a.yield(g)
+}
