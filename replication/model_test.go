@@ -71,7 +71,9 @@ func runStream(ctx context.Context, src replication.Source, dst *modelTarget) er
 
 // finishRun runs the stream until the writer is done and the target level with the source.
 func finishRun(ctx context.Context, w *world, src replication.Source, dst *modelTarget, writer <-chan struct{}) error {
-	errDone := errors.New("level with the source")
+	errDone, errLate := errors.New("level with the source"), errors.New("not level with the source after a minute")
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errLate)
+	defer cancel()
 	for {
 		life, stop := context.WithCancelCause(ctx)
 		go func() {
@@ -83,9 +85,7 @@ func finishRun(ctx context.Context, w *world, src replication.Source, dst *model
 			for !dst.level() && w.pause(life, 5*time.Millisecond) == nil {
 			}
 		}()
-		late := time.AfterFunc(time.Minute, func() { stop(errors.New("not level with the source after a minute")) })
 		err := runStream(life, src, dst)
-		late.Stop()
 		stop(nil)
 		if err := dst.breach(); err != nil {
 			return err

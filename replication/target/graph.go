@@ -31,6 +31,32 @@ type task struct {
 	conflicted time.Time
 	seq        uint64
 	prev, next *task
+	// joined are the tasks behind this one that are executed and committed with it.
+	joined []*task
+}
+
+// merged is the entry that stands for a task and those that have joined it.
+func (t *task) merged() *replication.Entry {
+	if len(t.joined) == 0 {
+		return t.entry
+	}
+	last := t.joined[len(t.joined)-1].entry
+	e := &replication.Entry{Position: last.Position, Committed: t.entry.Committed}
+	for _, o := range append([]*task{t}, t.joined...) {
+		e.Changes = append(e.Changes, o.entry.Changes...)
+		if !o.entry.Committed.IsZero() {
+			e.Committed = o.entry.Committed
+		}
+	}
+	return e
+}
+
+// rewind puts a task and those that joined it back to waiting, each for itself.
+func (t *task) rewind() {
+	for _, o := range t.joined {
+		o.state = waiting
+	}
+	t.state, t.joined = waiting, nil
 }
 
 // A lane is the unfinished tasks of one kind, in log order.
@@ -99,6 +125,28 @@ func newTask(e *replication.Entry) (*task, error) {
 // spanSays tells whether a chunk's span alone says what it can conflict with.
 func spanSays(t *replication.Table) bool {
 	return t.Ordered && t.Primary.Exact && len(t.Unique) == 0
+}
+
+// join lets the tasks right behind t that wait for nothing but t and one another be executed with it, up to some
+// bytes: when there is backlog, neighbours commit as one.
+func (l *lane) join(t *task, bytes int) {
+	if t.entry.DDL != nil || t.entry.Chunk != nil || !t.conflicted.IsZero() {
+		return
+	}
+	inside := make(map[*task]int) // how many of a task's blockers are among those that join
+	size := 0
+	for o := t; ; {
+		size += o.bytes
+		for _, b := range o.blocked {
+			inside[b]++
+		}
+		o = o.next
+		if o == nil || o.state != waiting || o.entry.DDL != nil || o.blockers != inside[o] || size+o.bytes > bytes {
+			return
+		}
+		o.state = running
+		t.joined = append(t.joined, o)
+	}
 }
 
 // graph is the unfinished part of the log, in order, with who waits for whom. It does no I/O.

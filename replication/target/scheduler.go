@@ -43,6 +43,9 @@ type SchedulerOptions struct {
 	Workers, Loaders int
 	// MemoryBytes bounds the entries that are held; default 64 MiB. One entry larger than that is let in alone.
 	MemoryBytes int
+	// MergeBytes bounds the neighbouring source transactions that are committed as one when there is backlog; default
+	// 1 MiB, negative for none.
+	MergeBytes int
 	// LockTimeout ends the stream when one entry has met lock conflicts for so long; default 1 minute.
 	LockTimeout time.Duration
 }
@@ -51,12 +54,13 @@ func (o SchedulerOptions) withDefaults() SchedulerOptions {
 	o.Workers = cmp.Or(o.Workers, 1)
 	o.Loaders = cmp.Or(o.Loaders, 4)
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 64<<20)
+	o.MergeBytes = cmp.Or(o.MergeBytes, 1<<20)
 	o.LockTimeout = cmp.Or(o.LockTimeout, time.Minute)
 	return o
 }
 
 // A Scheduler executes the entries of a log on a Store: at once where their write sets allow it, with commits
-// in log order. A chunk may commit after its place, never before it. A scheduler runs once.
+// in log order. When there is backlog, neighbouring source transactions are committed as one. A chunk may commit after its place, never before it. A scheduler runs once.
 type Scheduler struct {
 	store Store
 	opts  SchedulerOptions
@@ -65,6 +69,8 @@ type Scheduler struct {
 		sync.Mutex
 		graph graph
 		held  int
+		// single is set after an error: entries are executed one by one, so that all before the bad one are committed.
+		single bool
 		// changed is closed, and made anew, whenever something happened that a goroutine may wait for.
 		changed chan struct{}
 	}
@@ -142,6 +148,9 @@ func (s *Scheduler) work(ctx context.Context, l *lane) error {
 				return false
 			}
 			t.state = running
+			if !s.mu.single {
+				l.join(t, s.opts.MergeBytes)
+			}
 			l.idle--
 			return true
 		})
@@ -164,8 +173,15 @@ func (s *Scheduler) execute(ctx context.Context, t *task) error {
 		return nil
 	}
 	err := s.attempt(ctx, t)
-	if err == nil || !errors.Is(err, ErrLockConflict) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrLockConflict):
+		if len(t.joined) == 0 || ctx.Err() != nil || replication.Transient(err) {
+			return err
+		}
+		s.again(t, func() { s.mu.single = true })
+		return nil
 	}
 	if t.conflicted.IsZero() {
 		t.conflicted = time.Now()
@@ -183,7 +199,8 @@ func (s *Scheduler) attempt(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.Apply(ctx, t.entry); err != nil {
+	e := t.merged()
+	if err := tx.Apply(ctx, e); err != nil {
 		tx.Rollback(ctx)
 		return err
 	}
@@ -203,11 +220,11 @@ func (s *Scheduler) attempt(ctx context.Context, t *task) error {
 	if err != nil || told {
 		tx.Rollback(ctx)
 		if told {
-			s.again(t)
+			s.again(t, func() {})
 		}
 		return err
 	}
-	if err := tx.Commit(ctx, t.entry); err != nil {
+	if err := tx.Commit(ctx, e); err != nil {
 		tx.Rollback(ctx)
 		return err
 	}
@@ -215,14 +232,16 @@ func (s *Scheduler) attempt(ctx context.Context, t *task) error {
 	return nil
 }
 
-// finish takes a committed task out of the log.
+// finish takes a committed task, and those that joined it, out of the log.
 func (s *Scheduler) finish(t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.graph.remove(t)
-	s.mu.held -= t.bytes
-	if t.entry.Done != nil {
-		t.entry.Done()
+	for _, o := range append([]*task{t}, t.joined...) {
+		s.mu.graph.remove(o)
+		s.mu.held -= o.bytes
+		if o.entry.Done != nil {
+			o.entry.Done()
+		}
 	}
 	s.signal()
 }
@@ -230,17 +249,14 @@ func (s *Scheduler) finish(t *task) {
 // makeWay puts a task that met locks back, and makes later ones that have executed and only wait for their
 // turn roll back: the database cannot see that they wait for this one.
 func (s *Scheduler) makeWay(t *task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t.state = waiting
-	s.mu.graph.displace(t)
-	s.signal()
+	s.again(t, func() { s.mu.graph.displace(t) })
 }
 
-// again puts a displaced task back in line.
-func (s *Scheduler) again(t *task) {
+// again puts a task that was rolled back in line, and does what belongs to it.
+func (s *Scheduler) again(t *task, with func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t.state = waiting
+	t.rewind()
+	with()
 	s.signal()
 }

@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type script struct {
 	// locks are held from Apply to the end of the transaction; who meets a held one fails.
 	locks map[*replication.Entry]string
 	names map[*replication.Entry]string
+	// bad is a row that can't be written.
+	bad replication.Row
 
 	mu struct {
 		sync.Mutex
@@ -112,6 +115,11 @@ func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry) error {
 	if err := retry.Wait(ctx, t.s.apply[e]); err != nil {
 		return err
 	}
+	for _, c := range e.Changes {
+		if t.s.bad != nil && string(c.After) == string(t.s.bad) {
+			return errBad
+		}
+	}
 	t.s.note("executed", e)
 	return t.s.fail[e]
 }
@@ -159,11 +167,15 @@ func (s *script) chunk(name string, lo, hi int, unique ...int) *replication.Entr
 	return e
 }
 
-var scriptTable = pairs()
+var (
+	scriptTable = pairs()
+	errBad      = errors.New("bad row")
+)
 
-// play runs entries to their end in fake time and returns how long that took.
+// play runs entries, one by one unless opts say otherwise, to their end in fake time and returns how long that took.
 func (s *script) play(t *testing.T, opts target.SchedulerOptions, entries ...*replication.Entry) (took time.Duration, err error) {
 	t.Helper()
+	opts.MergeBytes = cmp.Or(opts.MergeBytes, -1)
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		sched := target.NewScheduler(s, opts)
@@ -199,7 +211,7 @@ func (s *script) play(t *testing.T, opts target.SchedulerOptions, entries ...*re
 		err = <-ended
 		if errors.Is(err, context.Canceled) {
 			err = nil
-			if got := s.lines("commit"); !slices.Equal(got, doneOrder) {
+			if got := s.lines("commit"); opts.MergeBytes < 0 && !slices.Equal(got, doneOrder) {
 				t.Errorf("committed %v, Done was called for %v", got, doneOrder)
 			}
 		}
@@ -310,6 +322,40 @@ func TestSchedulerGivesUpOnForeignLocks(t *testing.T) {
 	}
 }
 
+// TestSchedulerMerges: what has piled up behind a schema change commits with few commits, up to some bytes, but for what a
+// chunk keeps waiting.
+func TestSchedulerMerges(t *testing.T) {
+	s := newScript()
+	ddl, c := &replication.Entry{DDL: &replication.DDL{Statement: "ALTER TABLE t"}}, s.chunk("chunk", 0, 100, 700)
+	s.names[ddl] = "ddl"
+	s.apply[ddl], s.apply[c] = time.Second, time.Minute
+	waits := s.txn("waits", 50)
+	bytes := s.txn("", 1).Bytes()
+	_, err := s.play(t, target.SchedulerOptions{MergeBytes: 4 * bytes}, ddl, c,
+		s.txn("a", 501), s.txn("b", 502, 501), s.txn("c", 503), s.txn("d", 504), s.txn("e", 505), waits, s.txn("f", 506))
+	if err != nil {
+		t.Error(err)
+	}
+	// b has two rows, so a, b and c are as many bytes as may commit together; d and e are; the last two are.
+	if got := s.lines("commit"); !slices.Equal(got, []string{"ddl", "", "", "chunk", ""}) {
+		t.Errorf("commits are %q", got)
+	}
+}
+
+// TestSchedulerCommitsAllBeforeAnError: an error in merged transactions does not take back the good ones before it.
+func TestSchedulerCommitsAllBeforeAnError(t *testing.T) {
+	s := newScript()
+	slow, a, b, c := s.txn("slow", 1), s.txn("a", 2), s.txn("b", 3), s.txn("c", 4)
+	s.apply[slow] = time.Second
+	s.bad = b.Changes[0].After
+	if _, err := s.play(t, target.SchedulerOptions{MergeBytes: 1 << 20}, slow, a, b, c); !errors.Is(err, errBad) {
+		t.Error(err)
+	}
+	if got := s.lines("commit"); !slices.Equal(got, []string{"slow", "a"}) {
+		t.Errorf("commits are %q", got)
+	}
+}
+
 func TestSchedulerBarrier(t *testing.T) {
 	s := newScript()
 	a, c, b := s.txn("a", 1), s.chunk("chunk", 100, 200), s.txn("b", 2)
@@ -343,7 +389,7 @@ func TestSchedulerHoldsFewBytes(t *testing.T) {
 		s := newScript()
 		one := s.txn("1", 1)
 		limit := 2*one.Bytes() + 10
-		sched := target.NewScheduler(s, target.SchedulerOptions{MemoryBytes: limit})
+		sched := target.NewScheduler(s, target.SchedulerOptions{MemoryBytes: limit, MergeBytes: -1})
 		ctx, cancel := context.WithCancel(t.Context())
 		appended := make(chan string, 10)
 		large := s.txn("large", 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
