@@ -72,6 +72,9 @@ type DDL struct {
 	Schema, Statement string
 	// Tables are the names of the opened tables that the statement names.
 	Tables []string
+	// ReplacesRows says that the statement removes or exchanges rows, which no row change tells: TRUNCATE, DROP, RENAME,
+	// some changes of partitions.
+	ReplacesRows bool
 	// SQLMode is the session's sql_mode, by which Statement is to be read.
 	SQLMode uint64
 }

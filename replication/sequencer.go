@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -220,6 +221,9 @@ func (s *sequencer) schemaChange(ctx context.Context, d *DDL) error {
 	}
 	switch s.opts.OnDDL {
 	case OnDDLIgnore:
+		if d.ReplacesRows {
+			return &SchemaChangedError{Table: strings.Join(d.Tables, ", "), What: fmt.Sprintf("rows were replaced by %.200q, which can't be ignored", d.Statement)}
+		}
 		return nil
 	case OnDDLStop:
 		return s.settle(ctx, nil, &StoppedAtDDLError{Statement: d.Statement})

@@ -18,7 +18,8 @@ var errReplan = errors.New("a schema change was applied: the stream starts again
 type OnDDL int
 
 const (
-	// OnDDLIgnore goes on without it; rows that no longer fit stop the stream with a SchemaChangedError.
+	// OnDDLIgnore goes on without it; rows that no longer fit stop the stream with a SchemaChangedError, and so does
+	// a statement that itself removes rows, such as TRUNCATE.
 	OnDDLIgnore OnDDL = iota
 	// OnDDLStop ends the stream right after it with a StoppedAtDDLError.
 	OnDDLStop
