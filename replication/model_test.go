@@ -50,7 +50,7 @@ func modelRun(seed uint64, mu mutation) (commits int, err error) {
 		w.write(ctx, 25)
 	}()
 	defer func() { cancel(); <-writer }()
-	for range rnd.IntN(3) {
+	for range w.dice(3) {
 		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(100))*time.Millisecond)
 		err := runStream(life, src, dst)
 		kill()
