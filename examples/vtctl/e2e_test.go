@@ -47,7 +47,9 @@ func newWorld(t *testing.T) *world {
 	local := replicationtest.StartEtcd(t)
 	w.source.MustExec(t, shop)
 	w.source.MustCreateUser(t, "reader", sourcePassword, "SELECT ON vt_load.*", "REPLICATION SLAVE, REPLICATION CLIENT ON *.*")
-	w.target.MustCreateUser(t, "haul", targetPassword, "ALL PRIVILEGES ON *.*")
+	// The least privileges that README names.
+	const onTables = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES ON "
+	w.target.MustCreateUser(t, "haul", targetPassword, onTables+"commerce.*", onTables+"store.*", "ALL ON `_tablehaul`.*")
 	w.env = []string{
 		"TOPO_IMPLEMENTATION=etcd2", "topo_global_server_address=" + local.Addr(), "TOPO_GLOBAL_ROOT=/vitess/global", "cell=zone1",
 		"DB_USER=haul", "DB_PASSWORD_FILE=" + passwordFile(t, targetPassword),
