@@ -35,7 +35,7 @@ type Options struct {
 	Readers int
 	// ChunkBytes is the wanted size of a chunk; default 1 MiB. ChunkRows bounds its rows; default 20,000.
 	ChunkBytes, ChunkRows int
-	// CopyBytes bounds the memory of all chunks between their read and their commit; default 32 MiB.
+	// CopyBytes bounds the memory of all chunks between their read and their commit; default 12 MiB.
 	CopyBytes int
 	// WindowBytes bounds the memory of one chunk's window; a chunk that needs more is read again in smaller
 	// pieces. Default 16 MiB.
@@ -56,7 +56,7 @@ func (o Options) withDefaults() Options {
 	o.Readers = cmp.Or(o.Readers, 4)
 	o.ChunkBytes = cmp.Or(o.ChunkBytes, 1<<20)
 	o.ChunkRows = cmp.Or(o.ChunkRows, 20_000)
-	o.CopyBytes = max(cmp.Or(o.CopyBytes, 32<<20), o.ChunkBytes)
+	o.CopyBytes = max(cmp.Or(o.CopyBytes, 12<<20), o.ChunkBytes)
 	o.WindowBytes = cmp.Or(o.WindowBytes, 16<<20)
 	o.ReportInterval = cmp.Or(o.ReportInterval, time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tablehaul/tablehaul/replication"
@@ -86,6 +87,7 @@ func (l *lane) remove(t *task) {
 	} else {
 		l.last = t.prev
 	}
+	t.prev, t.next = nil, nil // else a task that is still referred to would keep all later ones in memory
 }
 
 // ready is the earliest task that may begin; nil if none may.
@@ -234,13 +236,7 @@ func (g *graph) remove(t *task) {
 		}
 	}
 	if c := t.entry.Chunk; c != nil {
-		list := g.chunks[c.Table.Name]
-		for i := range list {
-			if list[i] == t {
-				g.chunks[c.Table.Name] = append(list[:i], list[i+1:]...)
-				break
-			}
-		}
+		g.chunks[c.Table.Name] = slices.DeleteFunc(g.chunks[c.Table.Name], func(o *task) bool { return o == t })
 	}
 	if g.barrier == t {
 		g.barrier = nil
@@ -248,6 +244,7 @@ func (g *graph) remove(t *task) {
 	for _, o := range t.blocked {
 		o.blockers--
 	}
+	t.blocked = nil
 	g.lane(t).remove(t)
 }
 

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/replication"
@@ -423,4 +425,41 @@ func TestSchedulerHoldsFewBytes(t *testing.T) {
 			t.Errorf("commits are %v", got)
 		}
 	})
+}
+
+// TestSchedulerForgets: what has been committed is garbage.
+func TestSchedulerForgets(t *testing.T) {
+	sched := target.NewScheduler(newScript(), target.SchedulerOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var seen []weak.Pointer[replication.Entry]
+	done := make(chan struct{}, 200)
+	for i := range cap(done) {
+		e := &replication.Entry{}
+		if i%2 == 0 {
+			e = chunk(scriptTable, replication.Span{Lo: row(fmt.Sprint(i)), Hi: row(fmt.Sprint(i + 2))}, replication.Position{}, row(fmt.Sprint(i+1), "x", fmt.Sprint(i)))
+		}
+		e.Done = func() { done <- struct{}{} }
+		seen = append(seen, weak.Make(e))
+		if err := sched.Append(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sched.Run(ctx) }()
+	for range cap(done) {
+		<-done
+	}
+	runtime.GC()
+	kept := 0
+	for _, w := range seen {
+		if w.Value() != nil {
+			kept++
+		}
+	}
+	if kept > 10 {
+		t.Errorf("%d of %d committed entries are still in memory", kept, len(seen))
+	}
+	cancel()
+	<-ended
 }
