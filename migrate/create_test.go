@@ -250,8 +250,10 @@ func TestCreateChecksServers(t *testing.T) {
 		"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", "--binlog-format=STATEMENT", "--binlog-row-image=MINIMAL", "--binlog-row-value-options=PARTIAL_JSON",
 	}})
 	c := newClusterOn(t, src, dst, migrate.Options{}, "CREATE TABLE t (id INT NOT NULL PRIMARY KEY)")
+	src.MustExec(t, "XA START 'left'; INSERT INTO "+c.db+".t VALUES (1); XA END 'left'; XA PREPARE 'left'")
 	err := c.tryCreate(migrate.CreateOptions{AllTables: true})
-	for _, code := range []migrate.Code{migrate.CodeGTID, migrate.CodeBinlogFormat, migrate.CodeRowImage, migrate.CodeRowValueOptions} {
+	src.MustExec(t, "XA ROLLBACK 'left'")
+	for _, code := range []migrate.Code{migrate.CodePrepared, migrate.CodeGTID, migrate.CodeBinlogFormat, migrate.CodeRowImage, migrate.CodeRowValueOptions} {
 		if f := finding(err, code, ""); f == nil || f.Server != src.Addr() || f.Side != migrate.SideSource {
 			t.Errorf("%s: %+v", code, f)
 		}

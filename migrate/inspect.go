@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
 )
 
@@ -20,6 +21,8 @@ type server struct {
 	minor     int
 	variables map[string]string
 	grants    *grants
+	// prepared is the number of XA transactions that are prepared, as far as the account may know.
+	prepared int
 }
 
 // serverVariables are read by inspectServer; a server that does not know one has no entry.
@@ -47,6 +50,11 @@ func inspectServer(ctx context.Context, db *sql.DB, addr string) (*server, error
 		return nil, fmt.Errorf("grants: %w", err)
 	}
 	s.grants = parseGrants(lines)
+	const notAllowed = 1401 // XA RECOVER has an error of its own
+	err = queryStrings(ctx, db, "XA RECOVER", func([]string) { s.prepared++ })
+	if code, _ := mysqlerr.Code(err); err != nil && code != notAllowed && !mysqlerr.AccessDenied(err) {
+		return nil, fmt.Errorf("XA transactions: %w", err)
+	}
 	return s, nil
 }
 

@@ -67,6 +67,10 @@ func checkSourceServer(fs *findings, s *server, replica bool) {
 	if replica && !s.on("log_replica_updates", s.on("log_slave_updates", true)) {
 		add(CodeLogUpdates, "log_replica_updates", "the replica does not log what it applies", "start it with --log-replica-updates, or read from the primary")
 	}
+	if s.prepared > 0 {
+		add(CodePrepared, "XA", fmt.Sprintf("%d XA transaction(s) are prepared and neither committed nor rolled back", s.prepared),
+			"end what XA RECOVER lists with XA COMMIT or XA ROLLBACK")
+	}
 	for _, p := range []string{"REPLICATION SLAVE", "REPLICATION CLIENT"} {
 		if !s.grants.has(p, "", "") {
 			add(CodePrivilege, p, "the account lacks "+p+" on *.*", "GRANT "+p+" ON *.* TO the account")
