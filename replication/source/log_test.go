@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -355,9 +356,9 @@ func TestReconnectUnderLoad(t *testing.T) {
 			return nil
 		})
 	}
-	kills := 0
+	var kills atomic.Int32
 	g.Go(func() error {
-		for ctx.Err() == nil && kills < 8 {
+		for ctx.Err() == nil && kills.Load() < 8 {
 			var id int64
 			err := admin.QueryRowContext(ctx, "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%' ORDER BY ID DESC LIMIT 1").Scan(&id)
 			if errors.Is(err, sql.ErrNoRows) {
@@ -367,7 +368,7 @@ func TestReconnectUnderLoad(t *testing.T) {
 				return err
 			}
 			if _, err := admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)); err == nil {
-				kills++
+				kills.Add(1)
 			}
 			select {
 			case <-ctx.Done():
@@ -394,7 +395,7 @@ func TestReconnectUnderLoad(t *testing.T) {
 			}
 			seen[string(c.After)] = true
 		}
-		if len(seen) == writers*each*bulk && kills == 8 {
+		if len(seen) == writers*each*bulk && kills.Load() == 8 {
 			break
 		}
 	}
