@@ -25,7 +25,7 @@ CACHE ?= $(or $(TABLEHAUL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tablehau
 MODULES ?= $(patsubst %/go.mod,%,$(wildcard ./go.mod ./test/go.mod ./examples/go.mod))
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE := $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
-TESTFLAGS ?= $(RACE) -p 2 -timeout 14m
+TESTFLAGS ?= $(RACE) -count=1 -p 2 -timeout 14m
 
 # golangci-lint is built from its module, once per Go release: about 90 s on two cores.
 LINT_VERSION := v2.15.0
