@@ -76,6 +76,8 @@ check: vet lint
 
 .PHONY: test
 test: servers vet lint
+	@echo "== the model, without the race detector: twenty thousand random schedules"
+	@go test -count=1 -run 'TestModel$$' ./replication -model.runs 20000
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
 	$(call each,go test $(TESTFLAGS) ./...)
 

@@ -144,7 +144,7 @@ func TestModel(t *testing.T) {
 	const lanes = 4
 	runs := *modelRuns
 	if runs == 0 {
-		runs = 4000
+		runs = modelDefault
 	}
 	for range lanes {
 		t.Run("schedules", func(t *testing.T) {
