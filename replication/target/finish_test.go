@@ -82,7 +82,8 @@ func TestFinishTableStopsOnTheServer(t *testing.T) {
 		if err := tg.FinishTable(ctx, p); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ended by its context: %v", err)
 		}
-		h.want("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'ALTER TABLE%"+h.name+"%'", "0")
+		// The server ends a killed statement in its own time; until the rollback below it could wait for ever.
+		h.soon("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'ALTER TABLE%"+h.name+"%'", "0")
 		if err := tx.Rollback(); err != nil {
 			t.Fatal(err)
 		}

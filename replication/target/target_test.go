@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/replication/target"
@@ -18,6 +19,17 @@ func (h *shard) want(query string, want ...string) {
 	if got := h.rows(query); !reflect.DeepEqual(got, append([]string{}, want...)) {
 		h.Errorf("%s\n got %q\nwant %q", query, got, want)
 	}
+}
+
+// soon is want for what the server does a moment later.
+func (h *shard) soon(query string, want ...string) {
+	h.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && !reflect.DeepEqual(h.rows(query), want); {
+		if err := retry.Wait(h.Context(), 10*time.Millisecond); err != nil {
+			h.Fatal(err)
+		}
+	}
+	h.want(query, want...)
 }
 
 const allPairs = "SELECT * FROM pairs ORDER BY id"
