@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/internal/retry"
+	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/source"
 )
