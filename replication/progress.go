@@ -9,11 +9,11 @@ import (
 type progress struct {
 	mu struct {
 		sync.Mutex
-		read, sent, done Position
-		committed        time.Time
-		heard            time.Time
-		tables           map[*Table]*tableState
-		unfinished       int
+		sent, done Position
+		committed  time.Time
+		heard      time.Time
+		tables     map[*Table]*tableState
+		unfinished int
 	}
 	// copied tables go to finish, each once.
 	finish chan *Table
@@ -32,7 +32,7 @@ type tableState struct {
 func newProgress(tables []*Table, cp *Checkpoint) *progress {
 	p := &progress{finish: make(chan *Table, len(tables)), finished: make(chan struct{})}
 	p.mu.tables = make(map[*Table]*tableState)
-	p.mu.read, p.mu.sent, p.mu.done = cp.Position, cp.Position, cp.Position
+	p.mu.sent, p.mu.done = cp.Position, cp.Position
 	for _, t := range tables {
 		spans := NewSpanSet(t, cp.Copied[t.Name]...)
 		st := &tableState{rows: cp.Rows[t.Name], bytes: cp.Bytes[t.Name], whole: spans.Whole(), done: cp.Finished[t.Name] && spans.Whole()}
@@ -50,10 +50,10 @@ func newProgress(tables []*Table, cp *Checkpoint) *progress {
 	return p
 }
 
-func (p *progress) heard(read Position, committed time.Time) {
+func (p *progress) heard() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.read, p.mu.heard = read, time.Now()
+	p.mu.heard = time.Now()
 }
 
 func (p *progress) appended(sent Position) {

@@ -85,7 +85,7 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 		return err
 	}
 	if t.GTID.IsZero() || s.position.Contains(t.GTID) {
-		s.progress.heard(s.position, time.Time{})
+		s.progress.heard()
 		return s.wake(ctx)
 	}
 	s.position = s.position.Add(t.GTID)
@@ -97,7 +97,7 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 	if err != nil {
 		return err
 	}
-	s.progress.heard(s.position, t.Committed)
+	s.progress.heard()
 	if t.DDL != nil {
 		if err := s.schemaChange(ctx, t.DDL); err != nil {
 			return err

@@ -103,15 +103,9 @@ func (l *lane) ready() *task {
 func newTask(e *replication.Entry) (*task, error) {
 	t := &task{entry: e, bytes: e.Bytes()}
 	var err error
-	for i := range e.Changes {
-		c := &e.Changes[i]
-		for _, r := range []replication.Row{c.Before, c.After} {
-			if r == nil {
-				continue
-			}
-			if t.hashes, err = c.Table.AppendConflicts(t.hashes, r); err != nil {
-				return nil, err
-			}
+	for _, c := range e.Changes {
+		if t.hashes, err = c.AppendConflicts(t.hashes); err != nil {
+			return nil, err
 		}
 	}
 	if c := e.Chunk; c != nil && !spanSays(c.Table) {
