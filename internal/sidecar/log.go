@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/tablehaul/tablehaul/internal/sqltext"
 )
 
 // A LogEntry is one line of a stream's log.
@@ -38,6 +41,32 @@ func (d *DB) log(ctx context.Context, tx *sql.Tx, id int64, typ, state, message 
 			" (vrepl_id, type, state, message) VALUES (?, ?, ?, ?)", id, typ, state, message)
 	}
 	return err
+}
+
+// TypeDrift is the type of a log line about a row of the target that was not what the stream had put there, and
+// did not stop it.
+const TypeDrift = "Drift"
+
+// AppendDrifts appends a statement that adds a line of TypeDrift for each message (at least one) to a stream's log. It
+// affects as many rows.
+func (d *DB) AppendDrifts(dst []byte, id int64, messages []string) []byte {
+	dst = append(append(append(dst, "INSERT INTO "...), d.table("vreplication_log")...), " (vrepl_id, type, state, message) VALUES "...)
+	for i, m := range messages {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = strconv.AppendInt(append(dst, '('), id, 10)
+		dst = append(dst, ", '"+TypeDrift+"', '', CONVERT("...)
+		dst = append(sqltext.AppendBinary(dst, []byte(clip(m))), " USING utf8mb4))"...)
+	}
+	return dst
+}
+
+// Drifts counts the lines of TypeDrift in a stream's log.
+func (d *DB) Drifts(ctx context.Context, id int64) (int64, error) {
+	var n int64
+	err := d.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+d.table("vreplication_log")+" WHERE vrepl_id = ? AND type = ?", id, TypeDrift).Scan(&n)
+	return n, d.wrap("count drifts", err)
 }
 
 // Logs reads the newest lines of a stream's log, oldest first; limit 0 is 100.
