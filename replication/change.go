@@ -22,6 +22,20 @@ type Change struct {
 // Bytes is the memory that the change's rows take.
 func (c Change) Bytes() int { return len(c.Before) + len(c.After) }
 
+// keys are those of the change's images; nil for an absent one.
+func (c *Change) keys() (before, after Key, err error) {
+	if c.Before != nil {
+		before, err = c.Table.Key(c.Before)
+	}
+	if c.After != nil && err == nil {
+		after, err = c.Table.Key(c.After)
+	}
+	if err != nil {
+		return nil, nil, &RowError{Table: c.Table.Name, Err: err}
+	}
+	return before, after, nil
+}
+
 // A LogPos is a place in one server's binary log. It orders events of that server only.
 type LogPos struct {
 	// Server is the server's identity (server_uuid); places of different servers do not compare.
@@ -50,13 +64,18 @@ type Transaction struct {
 	Committed time.Time
 	// Changes are the row changes of the tables that the source was opened for, in log order.
 	Changes []Change
+	// Spill holds the changes instead, if they are too large for memory. Who takes the transaction closes it.
+	Spill *Spill
 	// DDL is set when the transaction is a schema change that names at least one of those tables.
 	DDL *DDL
 }
 
-// Bytes is the memory that the transaction's rows take, with a fixed amount for each change.
+// Bytes is the memory that the transaction's rows take, with a fixed amount for each change and for a spill.
 func (t *Transaction) Bytes() int {
 	n := 256
+	if t.Spill != nil {
+		n += spillWeight
+	}
 	for _, c := range t.Changes {
 		n += c.Bytes() + 96
 	}
@@ -97,6 +116,11 @@ type Entry struct {
 	Changes []Change
 	DDL     *DDL
 	Chunk   *Chunk
+	// Spill holds the changes of a source transaction that is too large for memory; read them with Each, which
+	// restricts them. It is closed after Done.
+	Spill *Spill
+	// copied says, for a Spill, which of its changes belong to the log.
+	copied copied
 	// Position is the source's position after this entry; what the target records with it. For a chunk
 	// it is the place at which the chunk's content is exact, and is not recorded.
 	Position Position
@@ -106,9 +130,35 @@ type Entry struct {
 	Done func()
 }
 
-// Bytes is the memory that the entry holds.
+// Each calls f for each of the entry's changes in their order, until an error of f, which it returns. It may be called
+// again, and by several goroutines at once; rows may be kept.
+func (e *Entry) Each(f func(Change) error) error {
+	if e.Spill == nil {
+		for _, c := range e.Changes {
+			if err := f(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return e.Spill.Each(func(c Change) error {
+		if e.copied == nil {
+			return f(c)
+		}
+		part, ok, err := e.copied.part(c)
+		if err != nil || !ok {
+			return err
+		}
+		return f(part)
+	})
+}
+
+// Bytes is the memory that the entry holds, with a fixed amount for a spill.
 func (e *Entry) Bytes() int {
 	n := 512
+	if e.Spill != nil {
+		n += spillWeight
+	}
 	for _, c := range e.Changes {
 		n += c.Bytes() + 96
 	}

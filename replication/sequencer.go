@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,8 @@ type sequencer struct {
 	unsaved   bool
 	committed time.Time
 	waiters   []waiter
+	// spills are those of transactions that may not have committed yet.
+	spills []*Spill
 }
 
 // sequence is the sequencer's view of one table.
@@ -50,6 +53,13 @@ func newSequencer(dst Target, tables []*Table, cp *Checkpoint, p *progress, opts
 		s.tables[t], s.names[t.Name] = q, q
 	}
 	return s
+}
+
+// close frees what an ended stream holds; nothing else runs any more.
+func (s *sequencer) close() {
+	for _, sp := range s.spills {
+		_ = sp.Close() // nobody wants what is in it
+	}
 }
 
 // run is the owning goroutine.
@@ -81,11 +91,19 @@ func (s *sequencer) do(ctx context.Context, f func(context.Context) error) error
 }
 
 func (s *sequencer) take(ctx context.Context, t *Transaction) error {
+	if t.Spill != nil {
+		s.spills = append(slices.DeleteFunc(s.spills, (*Spill).closed), t.Spill)
+	}
 	if err := s.advance(ctx, t.End); err != nil {
 		return err
 	}
 	if t.GTID.IsZero() || s.position.Contains(t.GTID) {
 		s.progress.heard()
+		if t.Spill != nil {
+			if err := t.Spill.Close(); err != nil {
+				return err
+			}
+		}
 		return s.wake(ctx)
 	}
 	s.position = s.position.Add(t.GTID)
@@ -93,21 +111,50 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 		s.position = s.position.Add(t.Prepared)
 	}
 	s.unsaved, s.committed = true, t.Committed
+	var err error
+	if t.Spill != nil {
+		err = s.takeSpill(ctx, t)
+	} else {
+		err = s.takeChanges(ctx, t)
+	}
+	if err != nil {
+		return err
+	}
+	return s.wake(ctx)
+}
+
+func (s *sequencer) takeChanges(ctx context.Context, t *Transaction) error {
 	changes, err := s.split(t.Changes)
 	if err != nil {
 		return err
 	}
 	s.progress.heard()
-	if t.DDL != nil {
-		if err := s.schemaChange(ctx, t.DDL); err != nil {
-			return err
-		}
-	} else if len(changes) > 0 {
-		if err := s.appendTransaction(ctx, changes, nil); err != nil {
-			return err
-		}
+	switch {
+	case t.DDL != nil && len(changes) > 0:
+		return createdWithRows(t.DDL)
+	case t.DDL != nil:
+		return s.schemaChange(ctx, t.DDL)
+	case len(changes) > 0:
+		return s.appendEntry(ctx, &Entry{Changes: changes}, len(changes))
 	}
-	return s.wake(ctx)
+	return nil
+}
+
+func (s *sequencer) takeSpill(ctx context.Context, t *Transaction) error {
+	kept, of, err := s.splitSpill(ctx, t.Spill)
+	if err != nil {
+		return err
+	}
+	s.progress.heard()
+	switch {
+	case t.DDL != nil && kept > 0:
+		return createdWithRows(t.DDL)
+	case t.DDL != nil:
+		return s.schemaChange(ctx, t.DDL)
+	case kept > 0:
+		return s.appendEntry(ctx, &Entry{Spill: t.Spill, copied: of}, kept)
+	}
+	return t.Spill.Close()
 }
 
 // advance moves the place in the log; a new server makes every open window worthless.
@@ -140,58 +187,71 @@ func (s *sequencer) advance(ctx context.Context, end LogPos) error {
 func (s *sequencer) split(changes []Change) ([]Change, error) {
 	kept := make([]Change, 0, len(changes))
 	for i := range changes {
-		c := &changes[i]
-		q := s.tables[c.Table]
-		if q == nil {
-			if q = s.names[c.Table.Name]; q == nil {
-				continue
-			}
-			return nil, &SchemaChangedError{Table: c.Table.Name, What: "its definition changed while the stream ran"}
+		part, ok, err := s.note(&changes[i])
+		if err != nil {
+			return nil, err
 		}
-		var before, after Key
-		var err error
-		if c.Before != nil {
-			if before, err = q.table.Key(c.Before); err != nil {
-				return nil, fmt.Errorf("table %s: %w", q.table.Name, err)
-			}
-		}
-		if c.After != nil {
-			if after, err = q.table.Key(c.After); err != nil {
-				return nil, fmt.Errorf("table %s: %w", q.table.Name, err)
-			}
-		}
-		for _, w := range q.windows {
-			w.note(c, before, after)
-		}
-		if part, ok := q.part(*c, before, after); ok {
+		if ok {
 			kept = append(kept, part)
 		}
 	}
 	return kept, nil
 }
 
-// part is what of a change touches ranges that are in the log.
-func (q *sequence) part(c Change, before, after Key) (Change, bool) {
-	if q.inLog.Whole() {
-		return c, true
+// note puts one change into the open windows and returns what of it belongs to the log now.
+func (s *sequencer) note(c *Change) (Change, bool, error) {
+	q := s.tables[c.Table]
+	if q == nil {
+		if s.names[c.Table.Name] == nil {
+			return *c, false, nil
+		}
+		return *c, false, &SchemaChangedError{Table: c.Table.Name, What: "its definition changed while the stream ran"}
 	}
-	if !q.table.Ordered {
-		c.Loose = true
-		return c, true
+	before, after, err := c.keys()
+	if err != nil {
+		return *c, false, err
 	}
-	if before != nil && !q.inLog.Contains(before) {
-		c.Before = nil
+	for _, w := range q.windows {
+		w.note(c, before, after)
 	}
-	if after != nil && !q.inLog.Contains(after) {
-		c.After = nil
-	}
-	return c, c.Before != nil || c.After != nil
+	part, ok := q.inLog.part(*c, before, after)
+	return part, ok, nil
 }
 
-func (s *sequencer) appendTransaction(ctx context.Context, changes []Change, ddl *DDL) error {
-	info := TransactionInfo{Position: s.position, Changes: len(changes), Committed: s.committed}
-	e := &Entry{Changes: changes, DDL: ddl, Position: s.position, Committed: s.committed}
+// splitSpill is split for a transaction that is not in memory: it returns how many changes belong to the log, and
+// which.
+func (s *sequencer) splitSpill(ctx context.Context, sp *Spill) (int, copied, error) {
+	kept := 0
+	err := sp.Each(func(c Change) error {
+		_, ok, err := s.note(&c)
+		if ok {
+			kept++
+		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		return err
+	})
+	of := make(copied, len(s.tables))
+	for t, q := range s.tables {
+		of[t] = q.inLog.clone()
+	}
+	return kept, of, err
+}
+
+// createdWithRows is the error of a CREATE TABLE .. SELECT.
+func createdWithRows(d *DDL) error {
+	return &SchemaChangedError{Table: strings.Join(d.Tables, ", "), What: fmt.Sprintf("it was created anew, with rows, by %.200q", d.Statement)}
+}
+
+// appendEntry puts a source transaction, or only the position, at the end of the target's log.
+func (s *sequencer) appendEntry(ctx context.Context, e *Entry, changes int) error {
+	info := TransactionInfo{Position: s.position, Changes: changes, Committed: s.committed}
+	e.Position, e.Committed = s.position, s.committed
 	e.Done = func() {
+		if e.Spill != nil {
+			_ = e.Spill.Close() // it was read to its end
+		}
 		s.progress.applied(info.Position, info.Committed)
 		if info.Changes > 0 {
 			s.opts.Trace.transactionCommitted(info)
@@ -207,7 +267,7 @@ func (s *sequencer) flush(ctx context.Context) error {
 	if !s.unsaved {
 		return nil
 	}
-	return s.appendTransaction(ctx, nil, nil)
+	return s.appendEntry(ctx, &Entry{}, 0)
 }
 
 // schemaChange handles a DDL on a table of the stream: open windows on it are worthless, and OnDDL says the rest.

@@ -165,3 +165,43 @@ func (s *SpanSet) Missing() []Span {
 	}
 	return append(missing, Span{Lo: lo})
 }
+
+// part is what of a change, whose keys are given (nil for an absent image), touches what has been copied.
+func (s *SpanSet) part(c Change, before, after Key) (Change, bool) {
+	if s.Whole() {
+		return c, true
+	}
+	if !s.t.Ordered {
+		c.Loose = true
+		return c, true
+	}
+	if before != nil && !s.Contains(before) {
+		c.Before = nil
+	}
+	if after != nil && !s.Contains(after) {
+		c.After = nil
+	}
+	return c, c.Before != nil || c.After != nil
+}
+
+func (s *SpanSet) clone() *SpanSet { return &SpanSet{t: s.t, spans: slices.Clone(s.spans)} }
+
+// copied is what of each table of a stream has been copied, at one place of the log.
+type copied map[*Table]*SpanSet
+
+// part is what of a change belongs to the log at that place.
+func (m copied) part(c Change) (Change, bool, error) {
+	s := m[c.Table]
+	if s == nil {
+		return c, false, nil
+	}
+	if s.Whole() {
+		return c, true, nil
+	}
+	before, after, err := c.keys()
+	if err != nil {
+		return c, false, err
+	}
+	c, ok := s.part(c, before, after)
+	return c, ok, nil
+}

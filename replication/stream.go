@@ -106,6 +106,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	g.Go(func() error { return newCopier(s, seq, cp).run(ctx) })
 	g.Go(func() error { return s.finish(ctx, seq, p) })
 	g.Go(func() error { return s.report(ctx, seq, p) })
+	defer seq.close()
 	return g.Wait()
 }
 
@@ -138,6 +139,9 @@ func (s *Stream) read(ctx context.Context, seq *sequencer, from Position, out ch
 		select {
 		case out <- t:
 		case <-ctx.Done():
+			if t.Spill != nil {
+				_ = t.Spill.Close() // nobody takes it
+			}
 			return context.Cause(ctx)
 		}
 	}
