@@ -26,6 +26,9 @@ type Session struct {
 	Variables map[string]string
 	// MultiStatements allows several statements in one call. Off is safer and the default.
 	MultiStatements bool
+	// LocalInfile allows LOAD DATA LOCAL INFILE, where the server does too. A server can then ask for a file at any time: it
+	// is for callers that send what they have in memory and never open one. [Dial] only.
+	LocalInfile bool
 	// MaxOpen bounds the pool of [Open]; 0 is no bound.
 	MaxOpen int
 }
@@ -130,6 +133,11 @@ func (c Config) clientOptions(s Session) client.Option {
 		conn.UnsetCapability(gomysql.CLIENT_QUERY_ATTRIBUTES)
 		if s.MultiStatements {
 			if err := conn.SetCapability(gomysql.CLIENT_MULTI_STATEMENTS); err != nil {
+				return err
+			}
+		}
+		if s.LocalInfile {
+			if err := conn.SetCapability(gomysql.CLIENT_LOCAL_FILES); err != nil {
 				return err
 			}
 		}

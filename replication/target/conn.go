@@ -26,6 +26,7 @@ var errProtocol = errors.New("unexpected packet from the server")
 // who waits for whose turn to commit. Foreign keys aren't checked: children may be copied before their parents.
 var session = mysqlconn.Session{
 	MultiStatements: true,
+	LocalInfile:     true,
 	Variables: map[string]string{
 		"sql_mode":                 "'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO'",
 		"time_zone":                "'+00:00'",
@@ -48,7 +49,11 @@ type conn struct {
 	c *client.Conn
 	// packet is where a result is read to, buf where statements are built.
 	packet, buf []byte
-	used        time.Time
+	// infile is what the LOAD DATA LOCAL INFILE of the batch reads; nil if there is no such statement in it. data is where its
+	// packets are built.
+	infile *infile
+	data   []byte
+	used   time.Time
 	// broken is set when the connection can't be used any more.
 	broken bool
 }
@@ -90,6 +95,9 @@ func (c *conn) exec(ctx context.Context, buf []byte, each func(i int, r result))
 	if err != nil && !errors.As(err, &answer) {
 		c.broken = true
 	}
+	if answer != nil && c.infile != nil {
+		c.infile.answer = answer
+	}
 	if !stop() {
 		c.broken = true
 		if err != nil && answer == nil {
@@ -115,6 +123,12 @@ func (c *conn) talk(buf []byte, each func(i int, r result)) error {
 		switch {
 		case len(p) >= 9 && p[0] == gomysql.ERR_HEADER:
 			return c.c.HandleErrorPacket(append([]byte(nil), p...))
+		case len(p) > 0 && p[0] == gomysql.LocalInFile_HEADER:
+			if err := c.sendInfile(string(p[1:])); err != nil {
+				return err
+			}
+			i--
+			continue
 		case len(p) == 0 || p[0] != gomysql.OK_HEADER:
 			return errProtocol
 		}

@@ -3,6 +3,8 @@ package target
 import (
 	"context"
 	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
 )
 
 // What the tests look at from outside of the package.
@@ -21,4 +23,10 @@ func Definitions(ctx context.Context, t *Target, tables []string) (string, error
 		return "", err
 	}
 	return s.definitions(ctx, tables)
+}
+
+// Loads tells whether chunks of a table are loaded by LOAD DATA.
+func Loads(t *Target, table *replication.Table) bool {
+	s, err := t.loaded()
+	return err == nil && !s.noInfile.Load() && !s.loaders[table].off.Load()
 }

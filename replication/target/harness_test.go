@@ -18,7 +18,7 @@ import (
 
 var servers = map[string]func() (*replicationtest.Server, error){
 	"mysql": sync.OnceValues(func() (*replicationtest.Server, error) {
-		return replicationtest.RunMySQL(context.Background(), replicationtest.MySQLOptions{Args: []string{"--max-allowed-packet=8M"}})
+		return replicationtest.RunMySQL(context.Background(), replicationtest.MySQLOptions{Args: []string{"--max-allowed-packet=8M", "--local-infile=ON"}})
 	}),
 	"mariadb": sync.OnceValues(func() (*replicationtest.Server, error) {
 		return replicationtest.RunMariaDB(context.Background(), replicationtest.MariaDBOptions{Args: []string{"--max-allowed-packet=8M"}})
@@ -54,6 +54,14 @@ func each(t *testing.T, f func(t *testing.T, s *replicationtest.Server)) {
 	for _, flavor := range []string{"mysql", "mariadb"} {
 		t.Run(flavor, func(t *testing.T) { f(t, server(t, flavor)) })
 	}
+}
+
+// eachPath is each, by LOAD DATA and by INSERT. The last is told whether a chunk of a table was loaded.
+func eachPath(t *testing.T, f func(t *testing.T, s *replicationtest.Server, opts target.Options)) {
+	each(t, func(t *testing.T, s *replicationtest.Server) {
+		t.Run("load", func(t *testing.T) { f(t, s, target.Options{}) })
+		t.Run("insert", func(t *testing.T) { f(t, s, target.Options{DisableLocalInfile: true}) })
+	})
 }
 
 var shards atomic.Int64

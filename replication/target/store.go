@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/sidecar"
@@ -23,6 +24,9 @@ type store struct {
 	// maxPacket is the server's max_allowed_packet.
 	maxPacket int
 	plans     map[*replication.Table]*plan
+	// loaders are how chunks are loaded; noInfile is set when the server does not allow it.
+	loaders  map[*replication.Table]*loader
+	noInfile atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -36,11 +40,16 @@ type store struct {
 	}
 }
 
-func newStore(t *Target, epoch int64, mark sidecar.Mark, maxPacket int) *store {
-	s := &store{t: t, side: t.side, id: t.cfg.StreamID, epoch: epoch, maxPacket: maxPacket, plans: make(map[*replication.Table]*plan)}
-	for _, table := range t.cfg.Tables {
-		s.plans[table] = newPlan(t.cfg.Server.Database, table, t.opts.DatetimeZone)
+func newStore(t *Target, epoch int64, mark sidecar.Mark, v variables) *store {
+	s := &store{
+		t: t, side: t.side, id: t.cfg.StreamID, epoch: epoch, maxPacket: v.maxPacket,
+		plans: make(map[*replication.Table]*plan), loaders: make(map[*replication.Table]*loader),
 	}
+	for _, table := range t.cfg.Tables {
+		p := newPlan(t.cfg.Server.Database, table, t.opts.DatetimeZone)
+		s.plans[table], s.loaders[table] = p, newLoader(p)
+	}
+	s.noInfile.Store(!v.localInfile || t.opts.DisableLocalInfile)
 	s.mu.mark = mark
 	s.mu.added = make(map[string]int)
 	return s

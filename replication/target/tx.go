@@ -18,6 +18,8 @@ type sqlTx struct {
 	conn *conn
 	// open is set when a transaction has been begun on the connection.
 	open bool
+	// inserts is set when the chunk is not to be loaded by LOAD DATA.
+	inserts bool
 	// before and after are reused for unpacked rows.
 	before, after [][]byte
 }
@@ -25,6 +27,9 @@ type sqlTx struct {
 // Apply executes the entry's changes in their order, or replaces the rows of its chunk.
 func (t *sqlTx) Apply(ctx context.Context, e *replication.Entry) error {
 	err := t.apply(ctx, e, false)
+	if errors.Is(err, errLoad) {
+		err = t.insertInstead(ctx, e)
+	}
 	if errors.Is(err, errUnexpected) {
 		// The server said that something is wrong with one of many rows; once more, row by row, it says with which.
 		if err = t.rollback(ctx); err == nil {
@@ -110,6 +115,11 @@ func (t *sqlTx) chunk(ctx context.Context, w *writer, c *replication.Chunk) erro
 	for pass := range 2 {
 		if pass == 0 && c.Table.Ordered {
 			continue
+		}
+		if pass == 1 {
+			if done, err := t.load(ctx, w, p, c); done || err != nil {
+				return err
+			}
 		}
 		for _, r := range c.Rows {
 			if t.after, err = p.values(t.after, r); err != nil {
