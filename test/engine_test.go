@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
@@ -33,6 +34,12 @@ const (
 // newEngine opens both ends for the tables that the schema creates.
 func newEngine(t *testing.T, src, dst *replicationtest.Server, schema ...string) *engine {
 	t.Helper()
+	return newEngineVia(t, src, dst, src.Addr(), target.Options{}, schema...)
+}
+
+// newEngineVia is newEngine with the source's address as the library sees it, and the target's options.
+func newEngineVia(t *testing.T, src, dst *replicationtest.Server, addr string, opts target.Options, schema ...string) *engine {
+	t.Helper()
 	for _, s := range []struct {
 		server *replicationtest.Server
 		db     string
@@ -45,7 +52,7 @@ func newEngine(t *testing.T, src, dst *replicationtest.Server, schema ...string)
 	e := &engine{src: src, dst: dst}
 	ctx := t.Context()
 	var err error
-	e.source, err = source.Open(ctx, source.Config{Addr: src.Addr(), User: "root", Database: srcDB}, nil, source.Options{})
+	e.source, err = source.Open(ctx, source.Config{Addr: addr, User: "root", Database: srcDB}, nil, source.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +66,7 @@ func newEngine(t *testing.T, src, dst *replicationtest.Server, schema ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.target, err = target.Open(ctx, target.Config{Server: server, Sidecar: sidecar.DefaultDatabase, StreamID: id, Tables: e.source.Tables()}, target.Options{})
+	e.target, err = target.Open(ctx, target.Config{Server: server, Sidecar: sidecar.DefaultDatabase, StreamID: id, Tables: e.source.Tables()}, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,10 +89,14 @@ func (e *engine) differences(t *testing.T, tables ...string) string {
 
 // runUntilLevel runs the stream until the target has all that the source has when done says so.
 func (e *engine) runUntilLevel(ctx context.Context, src replication.Source, opts replication.Options, done <-chan struct{}) error {
+	return e.untilLevel(ctx, replication.NewStream(src, e.target, e.source.Tables(), opts), done)
+}
+
+// untilLevel is runUntilLevel for a stream that the test watches. Transient errors only make it start again.
+func (e *engine) untilLevel(ctx context.Context, stream *replication.Stream, done <-chan struct{}) error {
 	errLevel := errors.New("level")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream := replication.NewStream(src, e.target, e.source.Tables(), opts)
 	waited := make(chan struct{})
 	defer func() { cancel(nil); <-waited }()
 	go func() {
@@ -115,10 +126,15 @@ func (e *engine) runUntilLevel(ctx context.Context, src replication.Source, opts
 			}
 		}
 	}()
-	if err := stream.Run(ctx); !errors.Is(err, errLevel) {
-		return err
+	for {
+		err := stream.Run(ctx)
+		if errors.Is(err, errLevel) {
+			return nil
+		}
+		if !replication.Transient(err) || retry.Wait(ctx, 20*time.Millisecond) != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // stalled is a source one of whose commits is in the binary log, and read from there, but not visible to
