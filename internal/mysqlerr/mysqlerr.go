@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -23,75 +24,7 @@ type Side uint8
 const (
 	Source Side = 1 << iota
 	Target
-	both = Source | Target
 )
-
-// transient says which server errors go away by themselves, and on which side that is known. All others
-// need a person, or different input.
-var transient = map[uint16]Side{
-	1021: both,   // disk full; the server waits for space
-	1037: both,   // out of memory
-	1038: both,   // out of sort memory
-	1040: both,   // too many connections
-	1041: both,   // out of resources
-	1042: both,   // can't get the client's host name
-	1043: both,   // bad handshake: a cut link
-	1053: both,   // server shutdown
-	1077: both,   // normal shutdown
-	1078: both,   // got a signal
-	1079: both,   // shutdown complete
-	1080: both,   // forcing the close of a thread
-	1105: both,   // unknown error, what proxies say for their own trouble
-	1114: Target, // table is full: as the disk
-	1129: both,   // host is blocked
-	1135: both,   // can't create a thread
-	1152: both,   // aborted connection
-	1158: both,   // network: read
-	1159: both,   // network: read timeout
-	1160: both,   // network: write
-	1161: both,   // network: write timeout
-	1184: both,   // aborted connection
-	1180: Target, // error during COMMIT
-	1181: Target, // error during ROLLBACK
-	1196: Target, // storage engine could not roll back
-	1197: Target, // max_binlog_cache_size
-	1203: both,   // too many user connections
-	1205: both,   // lock wait timeout
-	1206: both,   // lock table full
-	1213: both,   // deadlock
-	1226: both,   // a resource limit of the user
-	1290: Target, // the server runs with --read-only: a failover goes on
-	1317: both,   // query interrupted
-	1412: Source, // table definition changed under a consistent read
-	1429: both,   // can't connect to a foreign server
-	1613: both,   // XA_RBTIMEOUT
-	1614: both,   // XA_RBDEADLOCK
-	1615: both,   // prepared statement needs to be re-prepared
-	1792: Target, // read-only transaction
-	1815: both,   // internal error
-	1836: Target, // running in read-only mode
-	1874: Target, // InnoDB is in read-only mode
-	1878: Target, // temporary file write failure
-	1927: both,   // MariaDB: connection was killed
-	1969: both,   // MariaDB: max_statement_time
-	2002: both,   // client: can't connect
-	2003: both,
-	2005: both,
-	2006: both, // client: server has gone away
-	2012: both,
-	2013: both, // client: lost the connection
-	2026: both,
-	2027: both,
-	3024: both,   // max_execution_time
-	3032: both,   // server is offline for the moment
-	3100: Target, // replication hook, as semi-sync and group replication
-	3101: Target, // group replication rolled back
-	3168: both,   // server isn't available
-	3169: both,   // session was killed
-	3572: both,   // NOWAIT lock
-	4031: both,   // disconnected because of inactivity
-	4052: Source, // MariaDB: another reader has this server id
-}
 
 // Code returns the server's error number, and whether err holds one.
 func Code(err error) (uint16, bool) {
@@ -115,40 +48,76 @@ func Message(err error) string {
 	return ""
 }
 
-// Transient tells whether the same attempt on a new connection may succeed later without anybody's doing.
-// An error that isn't known is not transient, and neither is the end of the caller's own context
-// (context.Canceled). A deadline is: callers look at their own context first.
+// Transient tells whether the same attempt on a new connection may succeed later without anybody's doing, or
+// with what an operator does to the server anyway (a failover, more disk). The package comment says which are. An error that
+// isn't known is not transient, and neither is the end of the caller's own context (context.Canceled). A deadline is: callers look at
+// their own context first.
 func Transient(err error, side Side) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	if code, ok := Code(err); ok {
-		return transient[code]&side != 0
+	code, ok := Code(err)
+	if !ok {
+		return Network(err) || exhausted(err)
 	}
-	return Network(err)
+	t, known := transient[code]
+	return known && t.sides&side != 0 && (t.only == nil || t.only(strings.ToLower(Message(err))))
 }
 
-// Network tells whether err is trouble of the link to a server, or of reaching it.
+// Network tells whether err is trouble of the link to a server, or of reaching it: a connection that was cut, reset
+// or refused, a timeout, a host name that can't be resolved just now. What TLS objects to (a certificate, a server
+// without TLS) is none: it does not become right.
 func Network(err error) bool {
+	if tlsRefusal(err) {
+		return false
+	}
 	for _, known := range []error{
 		driver.ErrBadConn, sql.ErrConnDone, mysql.ErrInvalidConn, gomysql.ErrBadConn, mysql.ErrPktSync, mysql.ErrMalformPkt,
-		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, context.DeadlineExceeded,
+		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, context.DeadlineExceeded, os.ErrDeadlineExceeded,
 		syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT,
-		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENOENT,
+		syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENETRESET, syscall.ENOBUFS,
+		syscall.EADDRNOTAVAIL,
 	} {
 		if errors.Is(err, known) {
 			return true
 		}
 	}
-	// A wrong certificate does not become right.
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return false
+	if as[*net.OpError](err) || as[*net.DNSError](err) { // also a socket file that isn't there yet
+		return true
 	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return false
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// tlsRefusal tells whether one of the two sides did not like the other's certificate or TLS at all.
+func tlsRefusal(err error) bool {
+	if errors.Is(err, mysql.ErrNoTLS) {
+		return true
 	}
-	_, ok := errors.AsType[net.Error](err)
+	for _, is := range []func(error) bool{
+		as[*tls.CertificateVerificationError], as[tls.RecordHeaderError], as[tls.AlertError], as[x509.UnknownAuthorityError],
+		as[x509.HostnameError], as[x509.CertificateInvalidError], as[x509.SystemRootsError], as[x509.ConstraintViolationError],
+	} {
+		if is(err) {
+			return true
+		}
+	}
+	return false
+}
+
+func as[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
 	return ok
+}
+
+// exhausted tells whether this machine, not a server, has run out of something that comes back: disk, files, memory.
+func exhausted(err error) bool {
+	for _, known := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // LockWait tells whether err ended a statement because of somebody's row or table lock: a deadlock
@@ -157,7 +126,7 @@ func Network(err error) bool {
 func LockWait(err error) bool {
 	code, _ := Code(err)
 	switch code {
-	case 1205, 1213, 1614, 3572, 1020:
+	case 1020, 1205, 1213, 1614, 3572:
 		return true
 	}
 	return false
