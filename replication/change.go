@@ -10,9 +10,12 @@ import (
 type Change struct {
 	Table         *Table
 	Before, After Row
-	// NoForeignKeyChecks and NoUniqueChecks are the flags that the source's session had.
-	NoForeignKeyChecks bool
-	NoUniqueChecks     bool
+	// Cascade says that foreign keys may have changed rows of other tables, or other rows of this one, with this change, and
+	// that the log doesn't tell which. A source sets it for every change that was made with foreign keys on by a server that
+	// doesn't log what they do; a target gets it only where rows that it holds may be concerned. It executes such a change in its
+	// place, by itself and with foreign_key_checks=1, so that its own foreign keys do the same. All other changes are executed
+	// with foreign_key_checks=0.
+	Cascade bool
 	// Loose says that the row may or may not be on the target already, since its table is not Ordered and
 	// not wholly copied: an insert or update replaces what is there, a delete may find nothing. All
 	// other changes must find exactly what they change.

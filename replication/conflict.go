@@ -9,9 +9,10 @@ import (
 var conflictSeed = maphash.MakeSeed()
 
 // Coarse tells whether any two changes of the table conflict, because bytes don't tell whether two
-// rows share a key value: a unique key is not Exact, or the table is not Ordered.
+// rows share a key value: a unique key is not Exact, or the table is not Ordered; or since a change may bring others with it,
+// in all tables of its Family.
 func (t *Table) Coarse() bool {
-	if !t.Ordered || !t.Primary.Exact {
+	if !t.Ordered || !t.Primary.Exact || t.Family != "" {
 		return true
 	}
 	for i := range t.Unique {
@@ -24,10 +25,14 @@ func (t *Table) Coarse() bool {
 
 // AppendConflicts appends what the row takes part in, as hashes: one for its identifying key and one for each
 // other unique key, except those with a NULL column, which never conflict. For a Coarse table it is
-// one hash that all its rows share. Changes must keep their order if a hash of one is among those of the
-// other. Hashes are good for this process only.
+// one hash that all its rows share, and those of its Family; the row is not looked at then. Changes must keep their
+// order if a hash of one is among those of the other. Hashes are good for this process only.
 func (t *Table) AppendConflicts(dst []uint64, r Row) ([]uint64, error) {
-	table := mix(maphash.String(conflictSeed, t.Schema), maphash.String(conflictSeed, t.Name))
+	schema := maphash.String(conflictSeed, t.Schema)
+	if t.Family != "" {
+		return append(dst, mix(schema, mix(maphash.String(conflictSeed, t.Family), 0))), nil
+	}
+	table := mix(schema, maphash.String(conflictSeed, t.Name))
 	if t.Coarse() {
 		return append(dst, table), nil
 	}

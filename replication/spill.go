@@ -69,8 +69,7 @@ func spillError(err error) error {
 const (
 	spillBefore = 1 << iota
 	spillAfter
-	spillNoForeignKeyChecks
-	spillNoUniqueChecks
+	spillCascade
 	spillLoose
 )
 
@@ -92,8 +91,7 @@ func (s *Spill) Append(c Change) error {
 		s.index[c.Table] = n
 		s.tables = append(s.tables, c.Table)
 	}
-	flags := bit(c.Before != nil, spillBefore) | bit(c.After != nil, spillAfter) | bit(c.NoForeignKeyChecks, spillNoForeignKeyChecks) |
-		bit(c.NoUniqueChecks, spillNoUniqueChecks) | bit(c.Loose, spillLoose)
+	flags := bit(c.Before != nil, spillBefore) | bit(c.After != nil, spillAfter) | bit(c.Cascade, spillCascade) | bit(c.Loose, spillLoose)
 	s.head = append(s.head[:0], flags)
 	s.head = binary.AppendUvarint(s.head, n)
 	s.head = binary.AppendUvarint(s.head, uint64(len(c.Before)))
@@ -163,10 +161,9 @@ func (s *Spill) next(r *bufio.Reader) (Change, error) {
 		return Change{}, err
 	}
 	c := Change{
-		Table:              s.tables[n[0]],
-		NoForeignKeyChecks: flags&spillNoForeignKeyChecks != 0,
-		NoUniqueChecks:     flags&spillNoUniqueChecks != 0,
-		Loose:              flags&spillLoose != 0,
+		Table:   s.tables[n[0]],
+		Cascade: flags&spillCascade != 0,
+		Loose:   flags&spillLoose != 0,
 	}
 	if flags&spillBefore != 0 {
 		c.Before = rows[:n[1]:n[1]]

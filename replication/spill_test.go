@@ -36,8 +36,8 @@ func collect(t *testing.T, each func(func(replication.Change) error) error) []st
 	t.Helper()
 	var list []string
 	err := each(func(c replication.Change) error {
-		list = append(list, fmt.Sprintf("%s %q %q %v %v %v %v %v", c.Table.Name, c.Before, c.After, c.Before == nil, c.After == nil,
-			c.NoForeignKeyChecks, c.NoUniqueChecks, c.Loose))
+		list = append(list, fmt.Sprintf("%s %q %q %v %v %v %v", c.Table.Name, c.Before, c.After, c.Before == nil, c.After == nil,
+			c.Cascade, c.Loose))
 		return nil
 	})
 	if err != nil {
@@ -51,8 +51,8 @@ func TestSpill(t *testing.T) {
 	big := replication.PackRow(make([]byte, 700_000))
 	changes := []replication.Change{
 		{Table: a, After: replication.PackRow([]byte("1"))},
-		{Table: b, Before: replication.PackRow(nil), NoForeignKeyChecks: true},
-		{Table: a, Before: big, After: replication.PackRow(nil, []byte("")), NoUniqueChecks: true},
+		{Table: b, Before: replication.PackRow(nil), Cascade: true},
+		{Table: a, Before: big, After: replication.PackRow(nil, []byte("")), Loose: true},
 		{Table: b, Before: replication.Row{}, After: big, Loose: true},
 	}
 	memory := replication.Entry{Changes: changes}

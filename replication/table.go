@@ -59,6 +59,28 @@ type Index struct {
 	Exact bool
 }
 
+// An Action is what a foreign key does to the rows that reference a row that is deleted, or whose key changes.
+type Action uint8
+
+// The actions. ActionNone stands for RESTRICT and NO ACTION: the statement fails.
+const (
+	ActionNone    Action = iota
+	ActionCascade        // the rows are deleted, or follow the change
+	ActionSetNull        // their referencing columns become NULL
+)
+
+// A ForeignKey is a foreign key of a table.
+type ForeignKey struct {
+	Name string
+	// Columns are the referencing ones, positions in Table.Columns.
+	Columns []int
+	// Parent is the table that is referenced, ParentColumns its columns, in the order of Columns. ParentSchema is empty
+	// if it is the table's own.
+	ParentSchema, Parent string
+	ParentColumns        []string
+	OnDelete, OnUpdate   Action
+}
+
 // A Table describes a table as the engine needs it. It is not changed after it was made.
 type Table struct {
 	Schema, Name string
@@ -70,6 +92,11 @@ type Table struct {
 	// Ordered says that the order of the identifying key is known here (Compare). Otherwise only the
 	// server can order keys, and rows are applied whether their range was copied or not.
 	Ordered bool
+	// ForeignKeys are those of the table itself.
+	ForeignKeys []ForeignKey
+	// Family is set if foreign keys change rows of the table, or of tables that are tied to it by foreign keys, and the
+	// source's log does not tell that: it names all those tables together. Changes of one family keep their order.
+	Family string
 }
 
 // Key packs the identifying columns of a row.

@@ -11,7 +11,9 @@ import (
 // Flags of a rows event.
 const (
 	flagNoForeignKeyChecks = 2
-	flagRelaxedUniqueKeys  = 4
+	// flagLoggedCascades is set by servers that log what foreign keys do as changes of their own; such a change has
+	// flagNoForeignKeyChecks too. What a replica logs has the flags that its source gave.
+	flagLoggedCascades = 16
 )
 
 // A rowsBody is the head of a rows event, and the images that follow.
@@ -70,9 +72,8 @@ func (d *decoder) decode(dst []replication.Change, m *tableMap, r *rowsBody) ([]
 	c := cursor{b: r.images}
 	for len(c.b) > 0 {
 		change := replication.Change{
-			Table:              m.table,
-			NoForeignKeyChecks: r.flags&flagNoForeignKeyChecks != 0,
-			NoUniqueChecks:     r.flags&flagRelaxedUniqueKeys != 0,
+			Table:   m.table,
+			Cascade: r.flags&(flagNoForeignKeyChecks|flagLoggedCascades) == 0,
 		}
 		var err error
 		if r.before != nil {
