@@ -168,10 +168,14 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 		}
 	}
 	var v variables
-	if err := t.db.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@local_infile").Scan(&v.maxPacket, &v.localInfile); err != nil {
+	row := t.db.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode")
+	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode); err != nil {
 		return nil, err
 	}
 	s := newStore(t, epoch, mark, v)
+	if err := s.checkLoaders(ctx, v); err != nil {
+		return nil, err
+	}
 	if err := t.loadSpans(ctx, s, cp); err != nil {
 		return nil, err
 	}
@@ -197,8 +201,9 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 
 // variables are what of the server's settings matters.
 type variables struct {
-	maxPacket   int
-	localInfile bool
+	maxPacket       int
+	localInfile     bool
+	autoincLockMode int
 }
 
 // loadSpans reads what has been copied, after folding it, and which tables need nothing more.
