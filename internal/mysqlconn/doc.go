@@ -6,6 +6,9 @@
 // "nobody there" is an [UnreachableError], one that means "not you" an [AccessDeniedError]; both name
 // address and user.
 //
+// No call waits for ever for a server that hangs, or a link that swallows what is sent: see Config.Silence and
+// [HungError].
+//
 //	db, err := mysqlconn.Open(ctx, mysqlconn.Config{Addr: "10.0.0.5:3306", User: "move", Password: pw},
 //		mysqlconn.Session{Names: "binary", Variables: map[string]string{"time_zone": "'+00:00'"}})
 package mysqlconn

@@ -67,6 +67,7 @@ func Open(ctx context.Context, cfg Config, s Session) (*sql.DB, error) {
 	mc.MaxAllowedPacket = 0
 	mc.Logger = &mysql.NopLogger{}
 	mc.Params = maps.Clone(s.Variables)
+	mc.DialFunc = cfg.dialer()
 	if err := mc.Apply(mysql.Charset(s.names(), "")); err != nil {
 		return nil, fmt.Errorf("mysql server %s: %w", cfg, err)
 	}
@@ -96,8 +97,7 @@ func Dial(ctx context.Context, cfg Config, s Session) (*client.Conn, error) {
 	network, addr := cfg.network()
 	var stop func() bool
 	dial := func(_ context.Context, network, addr string) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(hctx, network, addr)
+		nc, err := cfg.dialer()(hctx, network, addr)
 		if err == nil {
 			// The handshake below knows no context, but ends when its connection does.
 			stop = context.AfterFunc(hctx, func() { _ = nc.Close() })
