@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,8 @@ type copier struct {
 	opts   Options
 	work   *workList
 	memory *semaphore.Weighted
+	// later are the tables that are begun when those that they reference are whole (kinship).
+	later []*Table
 
 	mu struct {
 		sync.Mutex
@@ -39,15 +42,63 @@ func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
 	}
 	// The list is a stack: the first table is put in last.
 	for _, t := range slices.Backward(s.tables) {
-		for _, span := range NewSpanSet(t, cp.Copied[t.Name]...).Missing() {
-			c.work.add(&job{table: t, span: span, rows: min(1000, s.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
+		if seq.ripe(t) {
+			c.begin(t, cp.Copied[t.Name])
+		} else {
+			c.later = append(c.later, t)
+			c.work.expect()
 		}
 	}
 	return c
 }
 
-func (c *copier) run(ctx context.Context) error {
+// begin puts what is missing of a table on the list.
+func (c *copier) begin(t *Table, have []Span) {
+	for _, span := range NewSpanSet(t, have...).Missing() {
+		c.work.add(&job{table: t, span: span, rows: min(1000, c.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
+	}
+}
+
+// unlock begins the tables that had to wait for others, as soon as those are whole on the target.
+func (c *copier) unlock(ctx context.Context, whole <-chan *Table) error {
+	for left := len(c.later); left > 0; {
+		select {
+		case <-whole:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		reply := make(chan int, 1)
+		err := c.seq.do(ctx, func(context.Context) error {
+			c.later = slices.DeleteFunc(c.later, c.tryBegin)
+			reply <- len(c.later)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case left = <-reply:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// tryBegin begins a table if those that it references are whole on the target; call it inside do.
+func (c *copier) tryBegin(t *Table) bool {
+	if !c.seq.ripe(t) || !c.seq.progress.committed(c.seq.kin.parents[t]) {
+		return false
+	}
+	c.seq.begin(t)
+	c.begin(t, nil)
+	c.work.done()
+	return true
+}
+
+func (c *copier) run(ctx context.Context, whole <-chan *Table) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.unlock(ctx, whole) })
 	for range c.opts.Readers {
 		g.Go(func() error {
 			for {
@@ -72,11 +123,15 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	held := int64(min(c.opts.ChunkBytes, c.opts.CopyBytes))
+	limit := c.limit(j)
+	held := int64(limit.Bytes)
 	if err := c.memory.Acquire(ctx, held); err != nil {
 		return context.Cause(ctx)
 	}
 	release := func() { c.memory.Release(held) }
+	if j.tight {
+		c.far()
+	}
 	if err := c.catchUp(ctx); err != nil {
 		release()
 		return err
@@ -86,13 +141,16 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		release()
 		return err
 	}
-	chunk, end, err := c.read(ctx, j, read)
+	chunk, end, err := c.read(ctx, j, limit, read)
 	if err != nil {
 		release()
 		return err
 	}
-	rest := j.after(chunk, c.opts)
-	if rest != nil {
+	if whole := (chunk.Span.Lo == nil && chunk.Span.Hi == nil); c.seq.kin.self[j.table] && !whole {
+		release()
+		return c.seq.kin.tooLarge(j.table, limit.Bytes)
+	}
+	if rest := j.after(chunk, c.opts); rest != nil {
 		c.work.add(rest)
 	}
 	asked := time.Now()
@@ -108,10 +166,10 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 			switch {
 			case err == nil:
 				c.work.done()
-			case errors.Is(err, errWindowFull), errors.Is(err, errSpoiled), errors.Is(err, errServerChanged):
+			case errors.Is(err, errWindowFull), errors.Is(err, errSpoiled), errors.Is(err, errCascade), errors.Is(err, errServerChanged):
 				release()
 				c.opts.Trace.chunkRetried(ctx, ChunkInfo{Table: j.table, Span: chunk.Span}, err)
-				c.work.add(&job{table: j.table, span: chunk.Span, rows: max(1, len(chunk.Rows)/2)})
+				c.work.add(&job{table: j.table, span: chunk.Span, rows: max(1, len(chunk.Rows)/2), tight: errors.Is(err, errCascade)})
 				c.work.done()
 			default:
 				return err
@@ -119,6 +177,14 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 			return nil
 		})
 	})
+}
+
+// limit bounds a chunk; a table that references itself comes in one.
+func (c *copier) limit(j *job) Limit {
+	if c.seq.kin.self[j.table] {
+		return Limit{Rows: math.MaxInt32, Bytes: c.opts.CopyBytes}
+	}
+	return Limit{Rows: j.rows, Bytes: min(c.opts.ChunkBytes, c.opts.CopyBytes)}
 }
 
 // open opens the window and returns the position that the log has been read up to.
@@ -146,11 +212,11 @@ func (c *copier) open(ctx context.Context, j *job) (*window, Position, error) {
 
 // read makes sure that whatever the log was read up to can be seen, reads the rows, and only then asks for
 // the log's end: all that the rows can hold is before it.
-func (c *copier) read(ctx context.Context, j *job, seen Position) (*Chunk, LogPos, error) {
+func (c *copier) read(ctx context.Context, j *job, limit Limit, seen Position) (*Chunk, LogPos, error) {
 	if err := c.source.WaitVisible(ctx, seen); err != nil {
 		return nil, LogPos{}, fmt.Errorf("wait until %s is visible: %w", seen, err)
 	}
-	chunk, err := c.source.Read(ctx, j.table, j.span, Limit{Rows: j.rows, Bytes: c.opts.ChunkBytes})
+	chunk, err := c.source.Read(ctx, j.table, j.span, limit)
 	if err != nil {
 		return nil, LogPos{}, err
 	}
@@ -162,7 +228,7 @@ func (c *copier) read(ctx context.Context, j *job, seen Position) (*Chunk, LogPo
 // split cuts a table that has not been begun into parts that are read in parallel; j becomes the first part.
 func (c *copier) split(ctx context.Context, j *job) error {
 	j.fresh = false
-	if !j.table.Ordered || c.opts.Readers < 2 {
+	if !j.table.Ordered || c.opts.Readers < 2 || c.seq.kin.self[j.table] {
 		return nil
 	}
 	keys, err := c.source.Split(ctx, j.table, c.opts.Readers)
@@ -229,6 +295,13 @@ func (c *copier) passed(asked time.Time) {
 	}
 }
 
+// far makes the next chunk wait until the log is read up to its end, so that its window is as short as it can be.
+func (c *copier) far() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.close = time.Time{}
+}
+
 // A job is a span of a table that has not been read.
 type job struct {
 	table *Table
@@ -236,6 +309,8 @@ type job struct {
 	// rows is how many rows the next chunk may have.
 	rows  int
 	fresh bool
+	// tight says that the window should be short: foreign keys spoil it.
+	tight bool
 }
 
 // after is the job that remains when a chunk has been read; nil if nothing does.
@@ -276,6 +351,13 @@ func (l *workList) add(j *job) {
 	l.mu.jobs = append(l.mu.jobs, j)
 	l.mu.open++
 	l.signal()
+}
+
+// expect keeps the list open for jobs that come later, until done is called for it.
+func (l *workList) expect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.open++
 }
 
 // done says that a job that was taken needs no more care.

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,6 +18,8 @@ type progress struct {
 	}
 	// copied tables go to finish, each once.
 	finish chan *Table
+	// whole gets every table, once, that becomes wholly copied while the stream runs.
+	whole chan *Table
 	// finished is closed when no table is left to copy or to finish.
 	finished chan struct{}
 }
@@ -30,7 +33,7 @@ type tableState struct {
 }
 
 func newProgress(tables []*Table, cp *Checkpoint) *progress {
-	p := &progress{finish: make(chan *Table, len(tables)), finished: make(chan struct{})}
+	p := &progress{finish: make(chan *Table, len(tables)), whole: make(chan *Table, len(tables)), finished: make(chan struct{})}
 	p.mu.tables = make(map[*Table]*tableState)
 	p.mu.sent, p.mu.done = cp.Position, cp.Position
 	for _, t := range tables {
@@ -88,7 +91,15 @@ func (p *progress) copied(i ChunkInfo) {
 	st.pending--
 	if st.whole && st.pending == 0 {
 		p.finish <- i.Table
+		p.whole <- i.Table
 	}
+}
+
+// committed tells whether all chunks of the tables, which are whole in the log, are on the target.
+func (p *progress) committed(tables []*Table) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(tables, func(t *Table) bool { return p.mu.tables[t].pending > 0 || !p.mu.tables[t].whole })
 }
 
 func (p *progress) tableFinished(t *Table) {

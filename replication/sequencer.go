@@ -18,6 +18,7 @@ type sequencer struct {
 
 	tables map[*Table]*sequence
 	names  map[string]*sequence
+	kin    *kinship
 	// position and end are how far the log was read. unsaved is set while position is ahead of the last entry's.
 	position  Position
 	end       LogPos
@@ -42,15 +43,21 @@ type waiter struct {
 	run func(context.Context, error) error
 }
 
-func newSequencer(dst Target, tables []*Table, cp *Checkpoint, p *progress, opts Options) *sequencer {
+func newSequencer(dst Target, tables []*Table, kin *kinship, cp *Checkpoint, p *progress, opts Options) *sequencer {
 	s := &sequencer{
-		target: dst, opts: opts, progress: p, position: cp.Position,
+		target: dst, opts: opts, progress: p, position: cp.Position, kin: kin,
 		requests: make(chan func(context.Context) error),
 		tables:   make(map[*Table]*sequence), names: make(map[string]*sequence),
 	}
 	for _, t := range tables {
 		q := &sequence{table: t, inLog: NewSpanSet(t, cp.Copied[t.Name]...)}
 		s.tables[t], s.names[t.Name] = q, q
+	}
+	for _, q := range s.tables {
+		q.inLog.held = kin.self[q.table] && !q.inLog.Whole() || !s.ripe(q.table)
+	}
+	for t := range s.tables {
+		s.release(t)
 	}
 	return s
 }
@@ -214,8 +221,87 @@ func (s *sequencer) note(c *Change) (Change, bool, error) {
 	for _, w := range q.windows {
 		w.note(c, before, after)
 	}
-	part, ok := q.inLog.part(*c, before, after)
-	return part, ok, nil
+	if c.Cascade {
+		if err := s.cascade(c); err != nil {
+			return *c, false, err
+		}
+	}
+	return q.inLog.part(*c, before, after)
+}
+
+// cascade spoils the open windows that a change concerns by way of foreign keys.
+func (s *sequencer) cascade(c *Change) error {
+	for _, r := range s.kin.children[c.Table] {
+		value, acts, err := r.acts(c)
+		if err != nil {
+			return err
+		}
+		if !acts {
+			continue
+		}
+		if r.child.Family == "" {
+			return &CascadeError{Table: r.child.Name, ForeignKey: r.key.Name, What: "it has changed rows, and the log does not tell which, though this server would"}
+		}
+		for _, w := range s.tables[r.child].windows {
+			w.cascade(r, value)
+		}
+		further, moves := r.deleted, r.moves && r.key.OnDelete == ActionSetNull
+		if c.After != nil {
+			further, moves = r.updated, r.moves
+		}
+		if err := s.stays(reach{r, moves}); err != nil {
+			return err
+		}
+		for _, next := range further {
+			if err := s.stays(next); err != nil {
+				return err
+			}
+			for _, w := range s.tables[next.by.child].windows {
+				w.spoil(errCascade)
+			}
+		}
+	}
+	return nil
+}
+
+// stays is an error if rows may have moved between what has been copied of a table and what has not.
+func (s *sequencer) stays(to reach) error {
+	if of := s.tables[to.by.child].inLog; !to.moves || of.held || of.Whole() {
+		return nil
+	}
+	return &CascadeError{Table: to.by.child.Name, ForeignKey: to.by.key.Name, What: "it has changed the identifying key of rows while the table is partly copied"}
+}
+
+// ripe tells whether all tables that must be whole before t is begun are so.
+func (s *sequencer) ripe(t *Table) bool {
+	for _, p := range s.kin.parents[t] {
+		if !s.tables[p].inLog.Whole() {
+			return false
+		}
+	}
+	return true
+}
+
+// begin lets a table into the log whose parents are whole on the target; call it inside do.
+func (s *sequencer) begin(t *Table) {
+	if !s.kin.self[t] {
+		s.tables[t].inLog.held = false
+		s.release(t)
+	}
+}
+
+// release has the foreign keys of a table act from now on, if the table isn't held.
+func (s *sequencer) release(t *Table) {
+	if s.tables[t].inLog.held {
+		return
+	}
+	for p, refs := range s.kin.children {
+		for _, r := range refs {
+			if r.child == t {
+				s.tables[p].inLog.acting = append(s.tables[p].inLog.acting, r)
+			}
+		}
+	}
 }
 
 // splitSpill is split for a transaction that is not in memory: it returns how many changes belong to the log, and
@@ -340,6 +426,7 @@ func (s *sequencer) await(ctx context.Context, end LogPos, f func(context.Contex
 // open opens a window; call it inside do.
 func (s *sequencer) open(t *Table, span Span) *window {
 	w := newWindow(t, span, s.opts.WindowBytes)
+	w.drops = s.kin.self[t]
 	q := s.tables[t]
 	q.windows = append(q.windows, w)
 	return w
@@ -370,6 +457,10 @@ func (s *sequencer) place(ctx context.Context, w *window, c *Chunk, done func())
 	}
 	q := s.tables[c.Table]
 	q.inLog.Add(c.Span)
+	if q.inLog.held {
+		q.inLog.held = false
+		s.release(c.Table)
+	}
 	whole := q.inLog.Whole()
 	s.progress.placed(c.Table, whole)
 	info := ChunkInfo{Table: c.Table, Span: c.Span, Rows: len(c.Rows), Bytes: c.Bytes}

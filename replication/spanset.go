@@ -18,6 +18,10 @@ type SpanSet struct {
 	t *Table
 	// spans is sorted if the table is Ordered. Otherwise no two have the same Lo or the same Hi.
 	spans []Span
+	// held says that changes are dropped, even those of a table that is not Ordered: the chunks that are read later tell.
+	held bool
+	// acting are the foreign keys that reference the table and whose rows may be in the log.
+	acting []*reference
 }
 
 // NewSpanSet returns the set of what a table's committed spans cover, when a stream starts. Of a table
@@ -167,13 +171,21 @@ func (s *SpanSet) Missing() []Span {
 }
 
 // part is what of a change, whose keys are given (nil for an absent image), touches what has been copied.
-func (s *SpanSet) part(c Change, before, after Key) (Change, bool) {
-	if s.Whole() {
-		return c, true
+func (s *SpanSet) part(c Change, before, after Key) (Change, bool, error) {
+	if c.Cascade {
+		var err error
+		if c.Cascade, err = cascades(s.acting, &c); err != nil {
+			return c, false, err
+		}
 	}
-	if !s.t.Ordered {
+	switch {
+	case s.held:
+		return c, false, nil
+	case s.Whole():
+		return c, true, nil
+	case !s.t.Ordered:
 		c.Loose = true
-		return c, true
+		return c, true, nil
 	}
 	if before != nil && !s.Contains(before) {
 		c.Before = nil
@@ -181,10 +193,12 @@ func (s *SpanSet) part(c Change, before, after Key) (Change, bool) {
 	if after != nil && !s.Contains(after) {
 		c.After = nil
 	}
-	return c, c.Before != nil || c.After != nil
+	return c, c.Before != nil || c.After != nil, nil
 }
 
-func (s *SpanSet) clone() *SpanSet { return &SpanSet{t: s.t, spans: slices.Clone(s.spans)} }
+func (s *SpanSet) clone() *SpanSet {
+	return &SpanSet{t: s.t, spans: slices.Clone(s.spans), held: s.held, acting: slices.Clone(s.acting)}
+}
 
 // copied is what of each table of a stream has been copied, at one place of the log.
 type copied map[*Table]*SpanSet
@@ -195,13 +209,12 @@ func (m copied) part(c Change) (Change, bool, error) {
 	if s == nil {
 		return c, false, nil
 	}
-	if s.Whole() {
+	if s.Whole() && !c.Cascade {
 		return c, true, nil
 	}
 	before, after, err := c.keys()
 	if err != nil {
 		return c, false, err
 	}
-	c, ok := s.part(c, before, after)
-	return c, ok, nil
+	return s.part(c, before, after)
 }

@@ -91,19 +91,26 @@ func (s *Stream) Progress() Progress {
 // error that stopped it. After an error for which Transient holds, Run may be called again: a
 // restart is a start.
 func (s *Stream) Run(ctx context.Context) error {
+	kin, bad := newKinship(s.tables)
+	if len(bad) > 0 {
+		return bad[0]
+	}
 	cp, err := s.load(ctx)
 	if err != nil {
+		return err
+	}
+	if err := kin.resume(s.tables, cp); err != nil {
 		return err
 	}
 	p := newProgress(s.tables, cp)
 	s.current.Store(p)
 	g, ctx := errgroup.WithContext(ctx)
-	seq := newSequencer(s.target, s.tables, cp, p, s.opts)
+	seq := newSequencer(s.target, s.tables, kin, cp, p, s.opts)
 	transactions := make(chan *Transaction)
 	g.Go(func() error { return s.target.Run(ctx) })
 	g.Go(func() error { return s.read(ctx, seq, cp.Position, transactions) })
 	g.Go(func() error { return seq.run(ctx, transactions) })
-	g.Go(func() error { return newCopier(s, seq, cp).run(ctx) })
+	g.Go(func() error { return newCopier(s, seq, cp).run(ctx, p.whole) })
 	g.Go(func() error { return s.finish(ctx, seq, p) })
 	g.Go(func() error { return s.report(ctx, seq, p) })
 	defer seq.close()

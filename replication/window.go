@@ -5,6 +5,7 @@ import "errors"
 var (
 	errSpoiled       = errors.New("the window saw a schema change")
 	errWindowFull    = errors.New("the window outgrew its memory")
+	errCascade       = errors.New("a foreign key changed rows that the chunk may hold")
 	errServerChanged = errors.New("the log is read from another server")
 )
 
@@ -15,10 +16,14 @@ type window struct {
 	span  Span
 	// touched maps the key of each changed row, before or after, to its last image; nil: no such row now.
 	touched map[string]Row
-	bytes   int
-	limit   int
+	// gone are the values of foreign keys whose rows were changed by them, and the log does not tell which.
+	gone  map[*reference]map[string]bool
+	bytes int
+	limit int
 	// err says why the chunk must be read again.
 	err error
+	// drops says that the changes in the window are not applied by themselves, though the table is not Ordered.
+	drops bool
 }
 
 func newWindow(t *Table, span Span, limit int) *window {
@@ -56,18 +61,55 @@ func (w *window) put(k Key, image Row) {
 }
 
 func (w *window) spoil(err error) {
-	w.err, w.touched = err, nil
+	w.err, w.touched, w.gone = err, nil, nil
+}
+
+// cascade notes that rows of the foreign key with that value were changed. Those that the chunk was read with, or that the window
+// holds, are as they were before, or are new: nobody knows.
+func (w *window) cascade(r *reference, value Row) {
+	switch {
+	case w.err != nil:
+		return
+	case !r.exact:
+		w.spoil(errCascade)
+		return
+	case w.gone == nil:
+		w.gone = make(map[*reference]map[string]bool)
+	}
+	if w.gone[r] == nil {
+		w.gone[r] = make(map[string]bool)
+	}
+	if !w.gone[r][string(value)] {
+		w.gone[r][string(value)] = true
+		w.bytes += len(value) + 64
+	}
+	if w.bytes > w.limit {
+		w.spoil(errWindowFull)
+	}
+}
+
+// hit tells whether a foreign key may have changed one of the rows.
+func (w *window) hit(rows []Row) (bool, error) {
+	for r, values := range w.gone {
+		for _, row := range rows {
+			v, err := w.table.pick(row, r.key.Columns)
+			if err != nil || values[string(v)] {
+				return true, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // integrate makes of the rows that were read the rows that the chunk's range holds at the present place
 // in the log: what the log touched is dropped, and put in again as its last image says. Rows of a table
-// that is not Ordered are only dropped: the changes that touched them are applied in any case.
+// that is not Ordered are only dropped: the changes that touched them are applied in any case (but for drops).
 func (w *window) integrate(c *Chunk) error {
 	if w.err != nil {
 		return w.err
 	}
 	if len(w.touched) == 0 {
-		return nil
+		return w.check(c)
 	}
 	kept := c.Rows[:0]
 	bytes := 0
@@ -80,13 +122,21 @@ func (w *window) integrate(c *Chunk) error {
 			kept, bytes = append(kept, r), bytes+len(r)
 		}
 	}
-	if w.table.Ordered {
+	if w.table.Ordered || w.drops {
 		for k, image := range w.touched {
-			if image != nil && w.table.In(c.Span, Key(k)) {
+			if image != nil && (w.drops || w.table.In(c.Span, Key(k))) {
 				kept, bytes = append(kept, image), bytes+len(image)
 			}
 		}
 	}
 	c.Rows, c.Bytes = kept, bytes
-	return nil
+	return w.check(c)
+}
+
+func (w *window) check(c *Chunk) error {
+	hit, err := w.hit(c.Rows)
+	if hit && err == nil {
+		err = errCascade
+	}
+	return err
 }

@@ -108,11 +108,18 @@ func newTask(e *replication.Entry) (*task, error) {
 			return nil, err
 		}
 	}
-	if c := e.Chunk; c != nil && !spanSays(c.Table) {
-		for _, r := range c.Rows {
-			if t.hashes, err = c.Table.AppendConflicts(t.hashes, r); err != nil {
-				return nil, err
-			}
+	c := e.Chunk
+	if c == nil || spanSays(c.Table) {
+		return t, nil
+	}
+	if c.Table.Coarse() {
+		// One hash stands for all rows, and for a chunk without rows.
+		t.hashes, err = c.Table.AppendConflicts(t.hashes, nil)
+		return t, err
+	}
+	for _, r := range c.Rows {
+		if t.hashes, err = c.Table.AppendConflicts(t.hashes, r); err != nil {
+			return nil, err
 		}
 	}
 	return t, nil
@@ -120,7 +127,7 @@ func newTask(e *replication.Entry) (*task, error) {
 
 // spanSays tells whether a chunk's span alone says what it can conflict with.
 func spanSays(t *replication.Table) bool {
-	return t.Ordered && t.Primary.Exact && len(t.Unique) == 0
+	return !t.Coarse() && len(t.Unique) == 0
 }
 
 // join lets the tasks right behind t that wait for nothing but t and one another be executed with it, up to some
