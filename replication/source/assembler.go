@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,10 @@ type assembler struct {
 	// stale has the tables that a DDL named, with how their rows were replaced by it, or "".
 	stale   map[string]string
 	decoder decoder
+	// memory bounds the changes that are held here, in the group and in prepared ones; held is what they take. What
+	// is more goes to files in dir.
+	memory, held int
+	dir          string
 }
 
 // newAssembler makes one for a connection to the server with the given UUID.
@@ -48,6 +53,7 @@ func newAssembler(schema string, tables []*replication.Table, server string, hav
 	a := &assembler{
 		schema: schema, tables: make(map[string]*replication.Table, len(tables)), have: have,
 		pos:      replication.LogPos{Server: server},
+		memory:   16 << 20,
 		prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string),
 	}
 	for _, t := range tables {
@@ -98,10 +104,15 @@ func widen(have uint64, low uint32) uint64 {
 // body is an event without header and checksum.
 func (a *assembler) body(e *gobinlog.BinlogEvent, nested bool) []byte {
 	b := e.RawData[min(gobinlog.EventHeaderSize, len(e.RawData)):]
-	if a.checksum && !nested && len(b) >= 4 {
-		b = b[:len(b)-4]
+	if a.summed(e.Header.EventType, nested) && len(b) >= crc32.Size {
+		b = b[:len(b)-crc32.Size]
 	}
 	return b
+}
+
+// summed tells whether a checksum ends an event. A FORMAT_DESCRIPTION, which says whether others do, is read with its own.
+func (a *assembler) summed(tp gobinlog.EventType, nested bool) bool {
+	return a.checksum && !nested && tp != gobinlog.FORMAT_DESCRIPTION_EVENT
 }
 
 func (a *assembler) handle(e *gobinlog.BinlogEvent) error {
@@ -122,13 +133,6 @@ func (a *assembler) handle(e *gobinlog.BinlogEvent) error {
 		return a.begin(ev, e.Header)
 	case *gobinlog.GtidTaggedLogEvent:
 		return a.begin(&ev.GTIDEvent, e.Header)
-	case *gobinlog.TransactionPayloadEvent:
-		for _, inner := range ev.Events {
-			if err := a.inGroup(inner, true); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 	return a.inGroup(e, false)
 }
@@ -296,6 +300,5 @@ func (a *assembler) rows(tp gobinlog.EventType, body []byte) error {
 	if err != nil {
 		return err
 	}
-	a.group.changes, err = a.decoder.decode(a.group.changes, m, &r)
-	return err
+	return a.add(m, &r)
 }

@@ -2,22 +2,16 @@ package source
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"regexp"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
-	gobinlog "github.com/go-mysql-org/go-mysql/replication"
 
+	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
@@ -48,6 +42,7 @@ func (s *Source) Transactions(ctx context.Context, from replication.Position) it
 		defer func() {
 			cancel(errStopped)
 			<-done
+			q.discard()
 			s.countReaders(-1)
 		}()
 		for {
@@ -114,170 +109,97 @@ func retriable(err error) bool {
 
 // connect reads the log over one connection until it ends.
 func (r *logReader) connect(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errStopped)
-	set, err := gomysql.ParseMysqlGTIDSet(r.have.Text())
-	if err != nil {
-		return fmt.Errorf("position %s: %w", r.have, err)
-	}
-	h := &eventHandler{reader: r, ctx: ctx}
-	cfg, err := r.config(ctx, h)
-	if err != nil {
-		return err
-	}
-	syncer := gobinlog.NewBinlogSyncer(cfg)
-	streamer, err := syncer.StartSyncGTID(set)
-	if err == nil {
-		// The handler gets the events, this only waits for the end. The context has no part in it: it breaks the
-		// connection, and the reading goroutine reports that.
-		_, err = streamer.GetEvent(context.WithoutCancel(ctx))
-	}
-	cancel(errStopped)
-	syncer.Close()
-	if a := h.assembler; a != nil {
-		r.have, r.last = a.have, a.last
-	}
-	switch {
-	case h.err != nil:
-		return h.err
-	case h.assembler != nil && mysqlerr.AccessDenied(err):
-		return fmt.Errorf("read the log, which needs the privilege REPLICATION SLAVE: %w", err)
-	}
-	return fmt.Errorf("read the log: %w", err)
-}
-
-// config sets the syncer up: no retries, positions or sets of its own, nothing decoded that is decoded here.
-func (r *logReader) config(ctx context.Context, h *eventHandler) (gobinlog.BinlogSyncerConfig, error) {
 	src := r.source
-	cfg := gobinlog.BinlogSyncerConfig{
-		ServerID:                1<<31 | rand.Uint32(),
-		Flavor:                  gomysql.MySQLFlavor,
-		Host:                    src.cfg.Addr,
-		User:                    src.cfg.User,
-		Password:                src.cfg.Password,
-		Localhost:               "tablehaul",
-		TLSConfig:               src.cfg.TLS,
-		HeartbeatPeriod:         src.opts.Heartbeat,
-		ReadTimeout:             max(10*src.opts.Heartbeat, 5*time.Second),
-		DisableRetrySync:        true,
-		DiscardGTIDSet:          true,
-		EventCacheCount:         1,
-		SynchronousEventHandler: h,
-		Logger:                  slog.New(slog.DiscardHandler),
-		Option:                  h.check,
-		RowsEventDecodeFunc:     rowsHead,
-		// Optional metadata are read where they are needed.
-		TableMapOptionalMetaDecodeFunc: func([]byte) error { return nil },
-		Dialer: func(dctx context.Context, network, addr string) (net.Conn, error) {
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx) // Close wants to kill the thread, which ends without that
-			}
-			dctx, stop := context.WithCancel(dctx)
-			defer stop()
-			defer context.AfterFunc(ctx, stop)()
-			var d net.Dialer
-			c, err := d.DialContext(dctx, network, addr)
-			if err == nil {
-				context.AfterFunc(ctx, func() { _ = c.Close() })
-			}
-			return c, err
-		},
-	}
-	if strings.Contains(src.cfg.Addr, "/") {
-		return cfg, nil
-	}
-	host, port, err := net.SplitHostPort(src.cfg.Addr)
+	d, err := dialDump(ctx, src.cfg, src.opts.ReadTimeout)
 	if err != nil {
-		host, port = strings.Trim(src.cfg.Addr, "[]"), "3306"
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return cfg, fmt.Errorf("address %s: port: %w", src.cfg.Addr, err)
-	}
-	cfg.Host, cfg.Port = host, uint16(n)
-	return cfg, nil
-}
-
-// rowsHead stands in for the decoding of rows events. The parser only needs the flag by which it forgets tables.
-func rowsHead(e *gobinlog.RowsEvent, data []byte) error {
-	if len(data) < 8 {
-		return fmt.Errorf("%w: rows event is cut", ErrMalformedEvent)
-	}
-	e.Flags = binary.LittleEndian.Uint16(data[6:])
-	return nil
-}
-
-// An eventHandler takes the events of one connection, in the goroutine that reads them.
-type eventHandler struct {
-	reader    *logReader
-	ctx       context.Context //nolint:containedctx // go-mysql's callbacks have none
-	assembler *assembler
-	// err is the first error of ours; the syncer wraps errors beyond recognition.
-	err error
-}
-
-// HandleEvent is called by the syncer.
-func (h *eventHandler) HandleEvent(e *gobinlog.BinlogEvent) error {
-	if h.err == nil {
-		h.err = h.assembler.HandleEvent(e)
-	}
-	return h.err
-}
-
-// check looks at the server before the log is asked for, on the same connection.
-func (h *eventHandler) check(c *client.Conn) error {
-	server, err := checkServer(c, h.reader.have)
-	if err != nil {
-		h.err = err
 		return err
 	}
-	r, src := h.reader, h.reader.source
+	stop := mysqlconn.Watch(ctx, d.client.Conn.Conn)
+	defer func() {
+		stop()
+		_ = d.client.Close()
+	}()
+	server, checksum, err := checkServer(d.client, r.have)
+	if err == nil {
+		err = d.start(r.have, src.opts.Heartbeat, checksum)
+	}
+	if err != nil {
+		return err
+	}
 	src.mu.Lock()
 	src.mu.server = server
 	src.mu.Unlock()
-	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
-	a.fold, a.last, a.stale = src.fold, r.last, r.stale
-	a.emit = func(t *replication.Transaction) error { return r.queue.put(h.ctx, t) }
-	a.news = func(t *replication.Transaction) error { return r.queue.news(h.ctx, t) }
-	a.recheck = func(name string) error { return mark(h.ctx, src.recheck(h.ctx, name)) }
-	h.assembler = a
 	src.opts.Logger.Info("log reader connected", slog.String("source", src.cfg.String()), slog.String("server", server))
-	return nil
+	a := r.assembler(ctx, server)
+	a.checksum = checksum == checksumCRC32
+	defer func() { r.have, r.last = a.have, a.last }()
+	defer a.close()
+	return r.events(d, a)
 }
 
-// checkServer returns the server's UUID, or why the log can't be read from the position on. What could not be
-// asked is an error of the connection, and never says that the position is gone.
-func checkServer(c *client.Conn, have replication.Position) (string, error) {
-	if err := supported(c.GetServerVersion()); err != nil {
-		return "", err
-	}
-	// A reader that has to wait for its consumer must not be thrown out.
-	for _, q := range []string{"SET SESSION net_write_timeout = 3600", "SET @tablehaul_have = " + sqltext.String(have.Text())} {
-		if _, err := c.Execute(q); err != nil {
-			return "", err
+// events reads what the server sends, until there is an error.
+func (r *logReader) events(d *dump, a *assembler) error {
+	events := eventReader{assembler: a}
+	defer events.close()
+	for {
+		err := d.next()
+		if err != nil {
+			if mysqlerr.AccessDenied(err) {
+				return fmt.Errorf("read the log, which needs the privilege REPLICATION SLAVE: %w", err)
+			}
+			return fmt.Errorf("read the log: %w", err)
 		}
+		if err := events.event(d); err != nil {
+			if d.err != nil {
+				return fmt.Errorf("read the log: %w", d.err)
+			}
+			return a.fail(unexpected(err))
+		}
+	}
+}
+
+// assembler makes one for a new connection.
+func (r *logReader) assembler(ctx context.Context, server string) *assembler {
+	src := r.source
+	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
+	a.fold, a.last, a.stale = src.fold, r.last, r.stale
+	a.memory, a.dir = src.opts.TransactionBytes, src.opts.SpillDir
+	a.emit = func(t *replication.Transaction) error { return r.queue.put(ctx, t) }
+	a.news = func(t *replication.Transaction) error { return r.queue.news(ctx, t) }
+	a.recheck = func(name string) error { return mark(ctx, src.recheck(ctx, name)) }
+	return a
+}
+
+// checkServer returns the server's UUID and its kind of checksums, or why the log can't be read from the position on. What could not be
+// asked is an error of the connection, and never says that the position is gone.
+func checkServer(c *client.Conn, have replication.Position) (server, checksum string, err error) {
+	if err := supported(c.GetServerVersion()); err != nil {
+		return "", "", err
+	}
+	if _, err := c.Execute("SET @tablehaul_have = " + sqltext.String(have.Text())); err != nil {
+		return "", "", err
 	}
 	// What is owned is read before what is executed: transactions go from the one to the other.
 	result, err := c.Execute("SELECT @@server_uuid, @@global.gtid_mode, GTID_SUBTRACT(@@global.gtid_purged, @tablehaul_have)," +
-		" @@global.gtid_owned, GTID_SUBTRACT(@tablehaul_have, @@global.gtid_executed)")
+		" @@global.gtid_owned, GTID_SUBTRACT(@tablehaul_have, @@global.gtid_executed), @@global.binlog_checksum")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	var v [5]string
+	var v [6]string
 	for i := range v {
 		if v[i], err = result.GetString(0, i); err != nil {
-			return "", err
+			return "", "", err
 		}
 	}
 	switch {
 	case v[1] != "ON":
-		return "", fmt.Errorf("%w: gtid_mode is %s", ErrNoLog, v[1])
+		return "", "", fmt.Errorf("%w: gtid_mode is %s", ErrNoLog, v[1])
 	case v[4] != "" && !owned(v[3], v[4]):
-		return "", fmt.Errorf("server %s: %w: %.200s", v[0], replication.ErrHistory, v[4])
+		return "", "", fmt.Errorf("server %s: %w: %.200s", v[0], replication.ErrHistory, v[4])
 	case v[2] != "":
-		return "", fmt.Errorf("server %s: %w: %.200s", v[0], replication.ErrPositionGone, v[2])
+		return "", "", fmt.Errorf("server %s: %w: %.200s", v[0], replication.ErrPositionGone, v[2])
 	}
-	return v[0], nil
+	return v[0], v[5], nil
 }
 
 // ownerMarks are the thread ids in @@global.gtid_owned, as in uuid:5#12.

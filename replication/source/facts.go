@@ -32,6 +32,9 @@ type Facts struct {
 	Replica, LogReplicaUpdates bool
 	// TimeZones says that the named time zones are loaded.
 	TimeZones bool
+	// LogsCascades says that the server logs the row changes that foreign keys make by themselves. What a replica logs is what
+	// its own source does.
+	LogsCascades bool
 	// ReplicationSlave and ReplicationClient say that the user has these privileges: to read the log, and to ask
 	// where it ends. They were tried, so roles count.
 	ReplicationSlave, ReplicationClient bool
@@ -70,12 +73,12 @@ func inspect(ctx context.Context, db *sql.DB) (Facts, error) {
 
 // settings reads the global variables.
 func (f *Facts) settings(ctx context.Context, db *sql.DB) error {
-	var executed, purged, readOnly, superReadOnly, logUpdates, logSlaveUpdates string
+	var executed, purged, readOnly, superReadOnly, logUpdates, logSlaveUpdates, native string
 	fields := map[string]*string{
 		"server_uuid": &f.ServerUUID, "log_bin": &f.LogBin, "binlog_format": &f.BinlogFormat, "binlog_row_image": &f.BinlogRowImage,
 		"binlog_row_value_options": &f.RowValueOptions, "gtid_mode": &f.GTIDMode, "enforce_gtid_consistency": &f.EnforceGTIDConsistency,
 		"gtid_executed": &executed, "gtid_purged": &purged, "read_only": &readOnly, "super_read_only": &superReadOnly,
-		"log_replica_updates": &logUpdates, "log_slave_updates": &logSlaveUpdates,
+		"log_replica_updates": &logUpdates, "log_slave_updates": &logSlaveUpdates, "innodb_native_foreign_keys": &native,
 	}
 	var names []string
 	for name := range fields {
@@ -99,6 +102,7 @@ func (f *Facts) settings(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	f.ReadOnly, f.SuperReadOnly = isOn(readOnly), isOn(superReadOnly)
+	f.LogsCascades = logsCascades(f.Version, native)
 	f.LogReplicaUpdates = isOn(logUpdates) || isOn(logSlaveUpdates)
 	if f.Flavor != replication.FlavorMySQL {
 		return nil

@@ -19,9 +19,9 @@ type group struct {
 	// known is set when the reader had the transaction before: it is not yielded again.
 	known bool
 	// begun is set after BEGIN or XA START; such a group has an end of its own.
-	begun   bool
-	changes []replication.Change
-	ddl     *replication.DDL
+	begun bool
+	changes
+	ddl *replication.DDL
 	// replaced says how the DDL replaced rows of its tables, if it did.
 	replaced   string
 	savepoints []savepoint
@@ -29,14 +29,15 @@ type group struct {
 
 // A savepoint is a place in a group to which a later ROLLBACK TO may go back.
 type savepoint struct {
-	name    string
-	changes int
+	name string
+	// count is how many changes came before it.
+	count int
 }
 
 // begin starts a transaction. One that is open had no end of its own, and ends here.
 func (a *assembler) begin(ev *gobinlog.GTIDEvent, h *gobinlog.EventHeader) error {
 	if g := a.group; g != nil {
-		if len(g.changes) > 0 || g.begun {
+		if g.count() > 0 || g.begun {
 			return fmt.Errorf("%w: the transaction has no end", ErrMalformedEvent)
 		}
 		if err := a.commit(); err != nil {
@@ -69,12 +70,20 @@ func (a *assembler) commit() error {
 
 // yield hands the transaction of g out, unless it is known.
 func (a *assembler) yield(g *group) error {
+	a.held -= g.bytes
 	if g.known || a.have.Contains(g.gtid) {
-		return nil
+		return g.close()
+	}
+	if err := g.flush(); err != nil {
+		return err
 	}
 	t := &replication.Transaction{
-		GTID: g.gtid, Prepared: g.prepared, End: a.end(), Committed: g.committed, Changes: g.changes, DDL: g.ddl,
+		GTID: g.gtid, Prepared: g.prepared, End: a.end(), Committed: g.committed, Changes: g.list, Spill: g.spill, DDL: g.ddl,
 	}
+	if g.spill != nil {
+		t.Changes = nil
+	}
+	g.changes = changes{}
 	if g.ddl != nil {
 		for _, name := range g.ddl.Tables {
 			if was := a.stale[name]; was == "" {
@@ -107,15 +116,15 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 	case stmtCommit:
 		return a.commit()
 	case stmtRollback:
-		if len(g.changes) > 0 {
+		if g.count() > 0 {
 			return fmt.Errorf("%w: rows of a transaction that was rolled back", ErrUnknownEvent)
 		}
 		return a.commit()
 	case stmtSavepoint:
-		g.savepoints = append(g.savepoints, savepoint{s.name, len(g.changes)})
+		g.savepoints = append(g.savepoints, savepoint{s.name, g.count()})
 		return nil
 	case stmtRollbackTo:
-		return g.rollbackTo(s.name)
+		return a.rollbackTo(s.name)
 	case stmtRelease, stmtXAEnd:
 		return nil
 	case stmtXACommit, stmtXARollback:
@@ -157,15 +166,18 @@ func (a *assembler) loadQuery(body []byte) error {
 
 // rollbackTo takes back the changes since a savepoint. The server logs it only where it can't cut them
 // out of the log itself.
-func (g *group) rollbackTo(name string) error {
+func (a *assembler) rollbackTo(name string) error {
+	g := a.group
 	for i := len(g.savepoints) - 1; i >= 0; i-- {
 		if sp := g.savepoints[i]; strings.EqualFold(sp.name, name) {
-			g.changes = g.changes[:sp.changes]
 			g.savepoints = g.savepoints[:i+1]
-			return nil
+			before := g.bytes
+			err := g.truncate(sp.count)
+			a.held -= before - g.bytes
+			return err
 		}
 	}
-	if len(g.changes) > 0 {
+	if g.count() > 0 {
 		return fmt.Errorf("%w: rollback to savepoint %.64q, which the transaction does not have", ErrMalformedEvent, name)
 	}
 	return nil
@@ -191,9 +203,13 @@ func (a *assembler) prepare(body []byte) error {
 		return a.commit()
 	}
 	a.group = nil
-	if !g.known {
-		a.prepared[id] = g
+	if g.known {
+		return nil
 	}
+	if err := g.flush(); err != nil {
+		return err
+	}
+	a.prepared[id] = g
 	return nil
 }
 
@@ -216,6 +232,11 @@ func (a *assembler) settle(s *statement) error {
 	g.prepared = p.gtid
 	if s.kind == stmtXACommit {
 		g.changes, g.ddl, g.replaced = p.changes, p.ddl, p.replaced
+		return a.yield(g)
+	}
+	a.held -= p.bytes
+	if err := p.close(); err != nil {
+		return err
 	}
 	return a.yield(g)
 }

@@ -50,6 +50,9 @@ func (q *queue) put(ctx context.Context, t *replication.Transaction) error {
 		select {
 		case <-q.space:
 		case <-ctx.Done():
+			if t.Spill != nil {
+				_ = t.Spill.Close() // nobody takes it
+			}
 			return context.Cause(ctx)
 		}
 	}
@@ -73,6 +76,18 @@ func (q *queue) close(err error) {
 	q.mu.closed, q.mu.err = true, err
 	q.mu.Unlock()
 	signal(q.ready)
+}
+
+// discard frees what nobody takes any more; the queue is closed.
+func (q *queue) discard() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, t := range q.mu.items {
+		if t.Spill != nil {
+			_ = t.Spill.Close() // nobody wants what is in it
+		}
+	}
+	q.mu.items, q.mu.bytes = nil, 0
 }
 
 // take returns the next transaction, waiting for one.

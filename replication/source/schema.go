@@ -22,7 +22,7 @@ func Tables(ctx context.Context, db *sql.DB, schema string, names []string) ([]*
 			cat.names[n] = true
 		}
 	}
-	for _, read := range []func(context.Context) error{cat.readTables, cat.readColumns, cat.readKeys} {
+	for _, read := range []func(context.Context) error{cat.readTables, cat.readColumns, cat.readKeys, cat.readForeignKeys, cat.findFamilies} {
 		if err := read(ctx); err != nil {
 			return nil, mark(ctx, fmt.Errorf("schema %s: %w", schema, err))
 		}

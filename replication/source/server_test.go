@@ -3,6 +3,7 @@ package source_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -52,6 +53,17 @@ type fixture struct {
 	db     *sql.DB
 	schema string
 	cfg    source.Config
+	// spills counts the transactions that log has read and that were too large for memory.
+	spills int
+}
+
+// unspill takes the changes of a transaction into memory.
+func unspill(t *replication.Transaction) error {
+	err := t.Spill.Each(func(c replication.Change) error {
+		t.Changes = append(t.Changes, c)
+		return nil
+	})
+	return errors.Join(err, t.Spill.Close())
 }
 
 var schemas int
@@ -149,6 +161,12 @@ func (f *fixture) tryLog(s *source.Source, from replication.Position) ([]*replic
 			f.Errorf("the position went back from %v to %v", last, t.End)
 		}
 		last = t.End
+		if t.Spill != nil {
+			f.spills++
+			if err := unspill(t); err != nil {
+				return list, err
+			}
+		}
 		if !t.GTID.IsZero() {
 			list = append(list, t)
 		}

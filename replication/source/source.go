@@ -25,16 +25,25 @@ type Options struct {
 	// QueueBytes bounds the transactions that are read ahead of their consumer, counted by
 	// replication.Transaction.Bytes; one transaction is always held. Default 8 MiB.
 	QueueBytes int
-	// Heartbeat is how soon an idle source tells that it is alive, and how far its log is; default 500 ms. A connection
-	// on which nothing has come for 10 of them, and at least 5 s, is given up and opened again.
+	// TransactionBytes bounds the memory of transactions of which not all has been read, XA transactions that are prepared
+	// counted in. Changes beyond it go to a temporary file (replication.Spill) in SpillDir. Default 16 MiB.
+	TransactionBytes int
+	// SpillDir is the directory for temporary files; "" is the system's.
+	SpillDir string
+	// Heartbeat is how soon an idle source tells that it is alive, and how far its log is; default 500 ms.
 	Heartbeat time.Duration
+	// ReadTimeout is how long the log's connection may be silent before it is given up and opened again; default 10
+	// heartbeats, at least 5 s. After 8 connections in a row that brought nothing the log ends with a transient error.
+	ReadTimeout time.Duration
 	// Logger receives one line per connection of the log reader; nil discards.
 	Logger *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
 	o.QueueBytes = cmp.Or(o.QueueBytes, 8<<20)
+	o.TransactionBytes = cmp.Or(o.TransactionBytes, 16<<20)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 500*time.Millisecond)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, max(10*o.Heartbeat, 5*time.Second))
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }
@@ -46,6 +55,19 @@ func (o Options) validate() error {
 	}
 	if o.Heartbeat < 0 || o.Heartbeat > time.Hour {
 		errs = append(errs, fmt.Errorf("heartbeat of %v", o.Heartbeat))
+	}
+	if o.TransactionBytes < 0 {
+		errs = append(errs, fmt.Errorf("transactions of %d bytes", o.TransactionBytes))
+	}
+	if d := o.withDefaults(); d.ReadTimeout < 2*d.Heartbeat {
+		errs = append(errs, fmt.Errorf("read timeout of %v with a heartbeat of %v", d.ReadTimeout, d.Heartbeat))
+	}
+	if o.SpillDir != "" {
+		s, err := replication.NewSpill(o.SpillDir)
+		if err == nil {
+			err = s.Close()
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
