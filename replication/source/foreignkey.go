@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,7 +23,7 @@ func readLogsCascades(ctx context.Context, db *sql.DB) (bool, error) {
 		return false, err
 	}
 	err := db.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'").Scan(&name, &native)
-	if err == sql.ErrNoRows { //nolint:errorlint // Scan's own
+	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
 	return logsCascades(version, native), err
