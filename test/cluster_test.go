@@ -1,8 +1,6 @@
 package test
 
 import (
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -28,6 +26,19 @@ func newCluster(t *testing.T) *cluster {
 		dst:  replicationtest.StartMySQL(t, replicationtest.MySQLOptions{}),
 		etcd: replicationtest.StartEtcd(t),
 	}
+	c.build(t, clusterAddrs{etcd: c.etcd.Addr(), source: c.src.Addr(), targetPort: c.dst.Port}, migrate.Options{})
+	return c
+}
+
+// clusterAddrs are the addresses that the topology names.
+type clusterAddrs struct {
+	etcd, source string
+	targetPort   int
+}
+
+// build fills the topology and makes the test's own Migrator.
+func (c *cluster) build(t *testing.T, a clusterAddrs, opts migrate.Options) {
+	t.Helper()
 	ctx := t.Context()
 	var err error
 	must := func(err error) {
@@ -39,29 +50,23 @@ func newCluster(t *testing.T) *cluster {
 	c.ts, err = openTopology(ctx, c.etcd.Addr())
 	must(err)
 	t.Cleanup(func() { _ = c.ts.Close() })
-	must(c.ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", ServerAddress: c.etcd.Addr(), Root: "/vitess/zone1"}))
+	must(c.ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", ServerAddress: a.etcd, Root: "/vitess/zone1"}))
 	must(c.ts.CreateKeyspace(ctx, topo.Keyspace{Name: "commerce"}))
 	must(c.ts.CreateShard(ctx, "commerce", "0"))
 	must(c.ts.InitTablet(ctx, topo.Tablet{
 		Alias: topo.TabletAlias{Cell: "zone1", UID: 100}, Type: topo.TabletPrimary, Keyspace: "commerce", Shard: "0",
-		MySQLHostname: c.dst.Host, MySQLPort: int32(c.dst.Port),
+		MySQLHostname: c.dst.Host, MySQLPort: int32(a.targetPort),
 	}))
-	must(mount.Register(ctx, c.ts, mount.Cluster{Name: "ext1", Type: mount.MySQL, Hosts: []string{c.src.Addr()}}, mount.RegisterOptions{Credentials: login}))
-	c.m, err = migrate.New(c.ts, login, migrate.Options{})
+	must(mount.Register(ctx, c.ts, mount.Cluster{Name: "ext1", Type: mount.MySQL, Hosts: []string{a.source}}, mount.RegisterOptions{Credentials: login}))
+	c.m, err = migrate.New(c.ts, login, opts)
 	must(err)
 	t.Cleanup(func() { _ = c.m.Close() })
-	return c
 }
 
 // worker starts this test's binary as a worker process; the function kills it with SIGKILL.
 func (c *cluster) worker(t *testing.T) (kill func()) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+c.etcd.Addr())
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd := startWorker(t, workerConfig{Topology: c.etcd.Addr(), User: "root", ChunkRows: 50})
 	dead := false
 	kill = func() {
 		if !dead {

@@ -2,9 +2,11 @@ package test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -16,13 +18,21 @@ import (
 	"go.uber.org/goleak"
 )
 
-// workerEnv names the etcd server for a process of this binary that is a worker instead of a test run.
+// workerEnv holds the workerConfig of a process of this binary that is a worker instead of a test run.
 const workerEnv = "TABLEHAUL_TEST_WORKER"
+
+// workerConfig is what a worker process is told, as JSON.
+type workerConfig struct {
+	// Topology is the address of etcd, User whom to log in as on every MySQL server.
+	Topology, User string
+	// ChunkRows are few, so that a copy takes a while. Workers is migrate.Options.Workers.
+	ChunkRows, Workers int
+}
 
 // TestMain fails the run when a goroutine outlives the tests.
 func TestMain(m *testing.M) {
-	if addr := os.Getenv(workerEnv); addr != "" {
-		fmt.Fprintln(os.Stderr, "worker:", work(context.Background(), addr))
+	if text := os.Getenv(workerEnv); text != "" {
+		fmt.Fprintln(os.Stderr, "worker:", work(context.Background(), text))
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
@@ -37,15 +47,19 @@ func openTopology(ctx context.Context, addr string) (*topo.Server, error) {
 	return topo.Open(ctx, topo.Openers{"etcd2": etcdtopo.Open}, topo.Address{Type: "etcd2", Server: addr, Root: topologyRoot})
 }
 
-// work is a worker process that runs until it is killed. Its chunks are small, so that a copy takes a while, and it
-// tells of them often.
-func work(ctx context.Context, addr string) error {
-	ts, err := openTopology(ctx, addr)
+// work is a worker process that runs until it is killed, and tells of its chunks often.
+func work(ctx context.Context, text string) error {
+	var cfg workerConfig
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		return err
+	}
+	ts, err := openTopology(ctx, cfg.Topology)
 	if err != nil {
 		return err
 	}
-	m, err := migrate.New(ts, login, migrate.Options{
-		Stream:   replication.Options{ChunkRows: 50, ReportInterval: 50 * time.Millisecond},
+	m, err := migrate.New(ts, mount.Static(mount.Login{User: cfg.User}), migrate.Options{
+		Stream:   replication.Options{ChunkRows: cfg.ChunkRows, ReportInterval: 50 * time.Millisecond},
+		Workers:  cfg.Workers,
 		LeaseTTL: 2 * time.Second,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
@@ -53,4 +67,20 @@ func work(ctx context.Context, addr string) error {
 		return err
 	}
 	return m.Run(ctx)
+}
+
+// startWorker starts this test's binary as a worker process.
+func startWorker(t *testing.T, cfg workerConfig) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
 }

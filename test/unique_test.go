@@ -53,7 +53,7 @@ var wanderTables = []wanderTable{
 	},
 	{ // a primary key that only the server can compare
 		name: "named", values: []string{"name", "u"}, sets: [][]string{{"u"}}, key: "name",
-		create: "CREATE TABLE named (s INT NOT NULL, name VARCHAR(12) COLLATE utf8mb4_0900_ai_ci PRIMARY KEY, u INT UNIQUE, KEY (s))",
+		create: "CREATE TABLE named (s INT NOT NULL, name VARCHAR(20) COLLATE utf8mb4_0900_ai_ci PRIMARY KEY, u INT UNIQUE, KEY (s))",
 	},
 	{ // a primary key that is part of a unique key
 		name: "pair", values: []string{"k", "u", "w"}, sets: [][]string{{"u"}, {"w"}}, key: "k",

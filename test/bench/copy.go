@@ -1,236 +1,227 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
-	"time"
+	"strings"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tablehaul/tablehaul/internal/serverbin"
 	"github.com/tablehaul/tablehaul/migrate"
-	"github.com/tablehaul/tablehaul/mount"
-	"github.com/tablehaul/tablehaul/replication/replicationtest"
-	"github.com/tablehaul/tablehaul/topo"
-	"github.com/tablehaul/tablehaul/topo/etcdtopo"
 )
 
-const (
-	workerEnv = "TABLEHAUL_BENCH_WORKER"
-	root      = "/vitess/global"
-	columns   = "id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL DEFAULT 0, c CHAR(120) NOT NULL DEFAULT '', pad CHAR(60) NOT NULL DEFAULT ''"
-)
+// other is the database on the target that everything but tablehaul copies into.
+const other = "plain"
 
-var (
-	tables = []string{"sbtest1", "sbtest2"}
-	login  = mount.Static(mount.Login{User: "root"})
-)
-
-// bench is two servers, a topology, and the source filled.
-type bench struct {
-	src, dst *replicationtest.Server
-	etcd     *replicationtest.Etcd
-	ts       *topo.Server
-	m        *migrate.Migrator
-	dir      string
+// A way is one way to copy the database sbtest. It puts figures of its own into f.
+type way struct {
+	name string
+	copy func(ctx context.Context, f figures) error
 }
 
-func newBench(ctx context.Context, rows int) (b *bench, err error) {
-	b = &bench{}
-	defer func() {
-		if err != nil {
-			b.close()
-		}
-	}()
-	if b.dir, err = os.MkdirTemp("", "tablehaul-bench"); err != nil {
-		return nil, err
-	}
-	opts := replicationtest.MySQLOptions{Args: []string{"--innodb-buffer-pool-size=1G", "--innodb-redo-log-capacity=1G", "--local-infile=ON"}}
-	if b.src, err = replicationtest.RunMySQL(ctx, opts); err != nil {
-		return nil, err
-	}
-	if b.dst, err = replicationtest.RunMySQL(ctx, opts); err != nil {
-		return nil, err
-	}
-	if b.etcd, err = replicationtest.RunEtcd(ctx, replicationtest.EtcdOptions{}); err != nil {
-		return nil, err
-	}
-	if b.ts, err = openTopology(ctx, b.etcd.Addr()); err != nil {
-		return nil, err
-	}
-	err = errors.Join(
-		b.ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", ServerAddress: b.etcd.Addr(), Root: "/vitess/zone1"}),
-		b.ts.CreateKeyspace(ctx, topo.Keyspace{Name: "commerce"}),
-		b.ts.CreateShard(ctx, "commerce", "0"),
-		b.ts.InitTablet(ctx, topo.Tablet{
-			Alias: topo.TabletAlias{Cell: "zone1", UID: 100}, Type: topo.TabletPrimary, Keyspace: "commerce", Shard: "0",
-			DBNameOverride: "commerce", MySQLHostname: b.dst.Host, MySQLPort: int32(b.dst.Port),
-		}),
-		mount.Register(ctx, b.ts, mount.Cluster{Name: "ext1", Type: mount.MySQL, Hosts: []string{b.src.Addr()}}, mount.RegisterOptions{Credentials: login}),
-	)
+// copyPart measures a copy of the whole database by several ways.
+func copyPart(ctx context.Context, o options, p *part) error {
+	p.Title = fmt.Sprintf("copy of %d sysbench rows in two tables with a secondary key", o.rows)
+	p.columns = append(processColumns("source", "target", "client", "library"), column{"client MiB", "peak client", 0}, column{"lib MiB", "peak library", 0})
+	l, err := newLab(ctx, o, "root")
 	if err != nil {
-		return nil, err
-	}
-	if b.m, err = migrate.New(b.ts, login, migrate.Options{PollInterval: 100 * time.Millisecond}); err != nil {
-		return nil, err
-	}
-	return b, b.fill(ctx, rows)
-}
-
-func openTopology(ctx context.Context, addr string) (*topo.Server, error) {
-	return topo.Open(ctx, topo.Openers{"etcd2": etcdtopo.Open}, topo.Address{Type: "etcd2", Server: addr, Root: root})
-}
-
-func (b *bench) close() {
-	if b.m != nil {
-		_ = b.m.Close()
-	}
-	if b.ts != nil {
-		_ = b.ts.Close()
-	}
-	if b.etcd != nil {
-		_ = b.etcd.Close()
-	}
-	for _, s := range []*replicationtest.Server{b.src, b.dst} {
-		if s != nil {
-			_ = s.Close()
-		}
-	}
-	_ = os.RemoveAll(b.dir)
-}
-
-// fill makes the source's rows, of digits in groups as sysbench does.
-func (b *bench) fill(ctx context.Context, rows int) error {
-	if err := b.src.Exec(ctx, "CREATE DATABASE sbtest"); err != nil {
 		return err
 	}
-	digits := func(groups int) string {
-		s := "''"
-		for range groups {
-			s += ", LPAD(FLOOR(RAND()*1e11), 11, '0'), '-'"
-		}
-		return "CONCAT(" + s + ")"
+	defer l.close()
+	if p.Settings, err = l.settings(ctx); err != nil {
+		return err
 	}
-	for _, t := range tables {
-		err := b.src.Exec(ctx, fmt.Sprintf(`USE sbtest; SET SESSION cte_max_recursion_depth=100000000; CREATE TABLE %s (%s, KEY k_1 (k));
-			INSERT INTO %s (k, c, pad) WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < %d)
-			SELECT FLOOR(RAND()*%d), LEFT(%s, 119), LEFT(%s, 59) FROM n`, t, columns, t, rows/len(tables), rows, digits(10), digits(5)))
+	if err := fill(ctx, l.src, o.rows); err != nil {
+		return err
+	}
+	ways := []way{{"OUTFILE + LOAD DATA INFILE", l.byFiles}, {"mysqldump | mysql", l.mysqldump}}
+	if b, err := serverbin.Fetch(ctx, serverbin.Mydumper, nil); err != nil {
+		p.note("left out: mydumper + myloader: %v", err)
+	} else {
+		p.Settings = append(p.Settings, "mydumper "+b.Version+", 4 threads, and myloader, 4 threads, with the binary log on")
+		ways = append(ways, way{"mydumper + myloader", l.mydumper})
+	}
+	rounds := map[string][]figures{}
+	for i := range o.rounds {
+		for _, w := range ways {
+			if rounds[w.name] == nil && i > 0 {
+				continue // it failed the first time
+			}
+			progress("round %d of %d: %s", i+1, o.rounds, w.name)
+			f, err := l.copyBy(ctx, w, i == 0)
+			if err != nil && w.name == "mydumper + myloader" && ctx.Err() == nil {
+				p.note("left out: %s: %v", w.name, err)
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			rounds[w.name] = append(rounds[w.name], f)
+		}
+		progress("round %d of %d: tablehaul", i+1, o.rounds)
+		f, err := l.byTablehaul(ctx, fmt.Sprintf("copy-%d", i+1), i == 0)
 		if err != nil {
-			return err
+			return fmt.Errorf("tablehaul: %w", err)
+		}
+		rounds["tablehaul"] = append(rounds["tablehaul"], f)
+	}
+	for _, w := range append(ways, way{name: "tablehaul"}) {
+		if r := rounds[w.name]; r != nil {
+			p.add(w.name, r)
 		}
 	}
+	p.ratios(ways[0].name)
+	p.note("x: as parts of the server's own files, which are the practical limit: both tables at once, no client, keys added at the end")
+	p.note("tablehaul's time begins before the start of its process and Create, and ends with the state Running; the checksums of every way's tables were compared in the first round")
 	return nil
 }
 
-// meter measures wall time and the two servers' CPU from now on.
-func (b *bench) meter() (stop func(context.Context) (figures, error), err error) {
-	before, err := b.cpu()
+// copyBy measures one way, into an empty database.
+func (l *lab) copyBy(ctx context.Context, w way, compare bool) (figures, error) {
+	if err := l.dst.Exec(ctx, "DROP DATABASE IF EXISTS "+other+"; CREATE DATABASE "+other); err != nil {
+		return nil, err
+	}
+	m, err := newMeter(l.pids())
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	return func(context.Context) (figures, error) {
-		f := figures{wall: time.Since(began)}
-		after, err := b.cpu()
-		f.source, f.target = after[0]-before[0], after[1]-before[1]
-		return f, err
-	}, nil
-}
-
-func (b *bench) cpu() (out [2]time.Duration, err error) {
-	for i, s := range []*replicationtest.Server{b.src, b.dst} {
-		if out[i], err = cpuOf(s.PID()); err != nil {
-			return out, err
-		}
+	own := figures{}
+	if err := w.copy(ctx, own); err != nil {
+		return nil, err
 	}
-	return out, nil
-}
-
-// cpuOf is the CPU time that a process has used, from /proc.
-func cpuOf(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f, err := m.stop()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	// After the name, which may hold anything but ends with the last parenthesis, utime and stime are fields 14 and 15.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	var ticks int64
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(string(f), 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
+	for name, v := range own {
+		f[name] = v
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil // USER_HZ is 100
+	f["cpu"] = f.total()
+	if compare {
+		err = checksums(ctx, l.src, l.dst, "sbtest", other, tables)
+	}
+	return f, errors.Join(err, l.dst.Exec(ctx, "DROP DATABASE "+other))
 }
 
-// byServer copies through files, without a client in between.
-func (b *bench) byServer(ctx context.Context) (figures, error) {
-	if err := b.dst.Exec(ctx, "DROP DATABASE IF EXISTS plain; CREATE DATABASE plain"); err != nil {
-		return figures{}, err
-	}
-	stop, err := b.meter()
-	if err != nil {
-		return figures{}, err
-	}
+// byFiles copies through files that the servers write and read, both tables at once.
+func (l *lab) byFiles(ctx context.Context, _ figures) error {
+	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range tables {
-		file := filepath.Join(b.dir, t)
-		if err := b.src.Exec(ctx, fmt.Sprintf("SELECT * FROM sbtest.%s INTO OUTFILE '%s'", t, file)); err != nil {
-			return figures{}, err
-		}
-		err := b.dst.Exec(ctx, fmt.Sprintf("USE plain; CREATE TABLE %s (%s); LOAD DATA INFILE '%s' INTO TABLE %s; ALTER TABLE %s ADD KEY k_1 (k)", t, columns, file, t, t))
-		if err != nil {
-			return figures{}, err
-		}
-		if err := os.Remove(file); err != nil {
-			return figures{}, err
-		}
+		g.Go(func() error {
+			file := filepath.Join(l.dir, t)
+			if err := l.src.Exec(ctx, fmt.Sprintf("SELECT * FROM sbtest.%s INTO OUTFILE '%s'", t, file)); err != nil {
+				return err
+			}
+			err := l.dst.Exec(ctx, fmt.Sprintf("USE %s; CREATE TABLE %s (%s); LOAD DATA INFILE '%s' INTO TABLE %s; ALTER TABLE %s ADD KEY k_1 (k)", other, t, columns, file, t, t))
+			return errors.Join(err, os.Remove(file))
+		})
 	}
-	return stop(ctx)
+	return g.Wait()
 }
 
-// byTablehaul creates a workflow and lets a worker process run it until everything is copied.
-func (b *bench) byTablehaul(ctx context.Context) (figures, error) {
-	wf := b.m.Workflow("commerce.bench")
-	stop, err := b.meter()
+// byTablehaul lets a worker process copy everything.
+func (l *lab) byTablehaul(ctx context.Context, profile string, compare bool) (figures, error) {
+	pids := l.pids()
+	pids["etcd"] = l.etcd.PID()
+	m, err := newMeter(pids)
 	if err != nil {
-		return figures{}, err
+		return nil, err
 	}
-	if _, err := wf.Create(ctx, migrate.CreateOptions{Source: "ext1.sbtest", AllTables: true}); err != nil {
-		return figures{}, err
-	}
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env, cmd.Stderr = append(os.Environ(), workerEnv+"="+b.etcd.Addr()), os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if err := cmd.Start(); err != nil {
-		return figures{}, err
-	}
-	for st, err := range wf.Watch(ctx, 50*time.Millisecond) {
-		if err == nil && st.State == migrate.StateError {
-			err = errors.New(st.Message)
-		}
-		if err != nil {
-			return figures{}, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
-		}
-		if st.State == migrate.StateRunning {
-			break
-		}
-	}
-	f, err := stop(ctx)
+	w, err := l.worker(ctx, profile)
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-		return f, err
+	defer l.perf(ctx, profile+".target", l.dst.PID())()
+	m.add("library", w.pid())
+	f, err := l.copied(ctx, w, m)
+	if err = errors.Join(err, w.stop()); err != nil {
+		return nil, err
 	}
-	use := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	f.worker = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	f.rss = use.Maxrss << 10
-	_, err = wf.Cancel(ctx, migrate.CancelOptions{})
+	if compare {
+		if err := checksums(ctx, l.src, l.dst, "sbtest", "commerce", tables); err != nil {
+			return nil, err
+		}
+	}
+	_, err = l.m.Workflow("commerce.bench").Cancel(ctx, migrate.CancelOptions{})
 	return f, err
+}
+
+// copied creates the workflow, and stops the meter when the worker has told that everything is copied.
+func (l *lab) copied(ctx context.Context, w *worker, m *meter) (figures, error) {
+	if _, err := l.create(ctx, true); err != nil {
+		return nil, err
+	}
+	if _, err := w.await(ctx, string(migrate.StateRunning)); err != nil {
+		return nil, err
+	}
+	f, err := m.stop()
+	if err != nil {
+		return nil, err
+	}
+	f["peak library"], err = peakOf(w.pid())
+	return f, err
+}
+
+// costPart measures the cost of a row at several sizes.
+func costPart(ctx context.Context, o options, p *part) error {
+	p.Title = "cost per row of a copy by tablehaul"
+	p.columns = []column{
+		{"wall s", "wall", 2}, {"CPU s", "cpu", 2}, {"CPU s/M", "cpu per million", 2}, {"source/M", "source per million", 2}, {"target/M", "target per million", 2},
+		{"library/M", "library per million", 2}, {"wall s/M", "wall per million", 2}, {"lib MiB", "peak library", 0}, {"CPU/row x", "cpu ratio", 2}, {"wall/row x", "wall ratio", 2},
+	}
+	for i, millions := range o.sizes {
+		if err := costOf(ctx, o, p, millions, i == 0); err != nil {
+			return fmt.Errorf("%g million rows: %w", millions, err)
+		}
+	}
+	first := p.Lines[0].Median
+	for _, l := range p.Lines {
+		l.Median["cpu ratio"] = l.Median["cpu per million"] / first["cpu per million"]
+		l.Median["wall ratio"] = l.Median["wall per million"] / first["wall per million"]
+	}
+	p.note("x: as parts of the smallest size's, which holds the fixed cost of a workflow too")
+	return nil
+}
+
+// costOf measures one size on servers of its own, which leave nothing on the disk.
+func costOf(ctx context.Context, o options, p *part, millions float64, first bool) error {
+	l, err := newLab(ctx, o, "root")
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if first {
+		if p.Settings, err = l.settings(ctx); err != nil {
+			return err
+		}
+	}
+	if err := fill(ctx, l.src, int(millions*1e6)); err != nil {
+		return err
+	}
+	var all []figures
+	for i := range rounds(o, millions) {
+		progress("%g million rows, round %d", millions, i+1)
+		f, err := l.byTablehaul(ctx, fmt.Sprintf("cost-%g-%d", millions, i+1), i == 0)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"cpu", "cpu source", "cpu target", "cpu library", "wall"} {
+			f[strings.TrimPrefix(name, "cpu ")+" per million"] = f[name] / millions
+		}
+		all = append(all, f)
+	}
+	p.add(fmt.Sprintf("%g million rows", millions), all)
+	return nil
+}
+
+// rounds are fewer where one takes long.
+func rounds(o options, millions float64) int {
+	if millions > 1 {
+		return 1
+	}
+	return o.rounds
 }

@@ -1,38 +1,60 @@
-// Command bench copies a million sysbench-shaped rows (two tables, an integer primary key, a key on k) from one MySQL
-// to another on this machine, with tablehaul in a process of its own, and by the server's own means as a yardstick: SELECT INTO
-// OUTFILE and LOAD DATA INFILE, keys added afterwards. It prints wall time, CPU seconds of every process, and the peak memory
-// of tablehaul's process, as medians of several rounds and as ratios of the same run.
+// Command bench measures tablehaul on throwaway MySQL servers of this machine, side by side with other ways to do the same, in one run:
 //
-//	make bench                        # a million rows, three rounds
-//	go run ./bench -rows 100000 -rounds 1
+//	a  copy of a million sysbench rows, against the server's own files (SELECT INTO OUTFILE, LOAD DATA INFILE, keys afterwards),
+//	   mysqldump | mysql, and mydumper with myloader
+//	b  catch-up of a backlog of write transactions, against a native replica with four workers
+//	c  lag in the steady state: from the commit on the source to when a reader of the target sees it
+//	d  cost per row, from 0.1 million rows upwards
+//	e  cost on the source: read views, locks, statements, and the latency of its load with and without the copy
+//
+// It prints wall time, CPU seconds of every process and the peak memory of tablehaul's, which runs in a process of its own: medians
+// of several rounds, and ratios within the same run. The whole takes about TOTAL minutes on two cores.
+//
+//	make bench                                          # everything
+//	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round
+//	make bench BENCHFLAGS='-only d -sizes 0.1,1,10'     # ten million rows: 2 GB on each server
+//	make bench BENCHFLAGS='-only b -profile /tmp/prof'  # CPU profiles as well
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
-
-	"github.com/tablehaul/tablehaul/migrate"
 )
 
 func main() {
-	if addr := os.Getenv(workerEnv); addr != "" {
-		if err := work(addr); err != nil {
-			fmt.Fprintln(os.Stderr, "worker:", err)
+	if text := os.Getenv(roleEnv); text != "" {
+		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
 		return
 	}
-	rows := flag.Int("rows", 1_000_000, "rows in all, in two tables")
-	rounds := flag.Int("rounds", 3, "rounds; the medians are printed")
+	var o options
+	flag.StringVar(&o.only, "only", "abcde", "the parts to run, by their letters")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each measurement; the medians are printed")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "a, e: rows in all, in two tables")
+	flag.IntVar(&o.backlog, "backlog", 40_000, "b: transactions in the backlog")
+	flag.IntVar(&o.tableRows, "table-rows", 200_000, "b, c: rows in each of the two tables")
+	flag.IntVar(&o.rate, "rate", 500, "c: transactions per second")
+	flag.DurationVar(&o.steady, "steady", 20*time.Second, "c: how long each round measures")
+	flag.Func("sizes", "d: `millions` of rows, smallest first (default 0.1,1,3)", o.setSizes)
+	flag.IntVar(&o.loadRate, "load-rate", 200, "e: transactions per second of the load")
+	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
+	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
+	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target; costs some CPU itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *rows, *rounds)
+	err := run(ctx, o)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -40,78 +62,91 @@ func main() {
 	}
 }
 
-// figures are what one copy took.
-type figures struct {
-	wall                   time.Duration
-	source, target, worker time.Duration // CPU
-	rss                    int64         // bytes
+// options are the command line's.
+type options struct {
+	only               string
+	rounds, rows       int
+	backlog, tableRows int
+	rate               int
+	steady             time.Duration
+	sizes              []float64
+	loadRate           int
+	quiet              time.Duration
+	json, profile      string
 }
 
-func run(ctx context.Context, rows, rounds int) error {
-	fmt.Printf("filling the source with %d rows\n", rows)
-	b, err := newBench(ctx, rows)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	var limit, ours []figures
-	for i := range rounds {
-		fmt.Printf("round %d of %d\n", i+1, rounds)
-		f, err := b.byServer(ctx)
-		if err != nil {
-			return fmt.Errorf("by the server: %w", err)
+func (o *options) setSizes(text string) error {
+	o.sizes = nil
+	for s := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || n <= 0 {
+			return fmt.Errorf("%q is no number of millions", s)
 		}
-		limit = append(limit, f)
-		if f, err = b.byTablehaul(ctx); err != nil {
-			return fmt.Errorf("by tablehaul: %w", err)
-		}
-		ours = append(ours, f)
+		o.sizes = append(o.sizes, n)
 	}
-	l, o := median(limit), median(ours)
-	fmt.Printf("\n%d rows, medians of %d rounds\n%-28s %9s %9s %12s %12s %12s %9s\n", rows, rounds, "", "wall s", "rows/s", "source CPU", "target CPU", "library CPU", "peak MiB")
-	for _, r := range []struct {
-		name string
-		f    figures
-	}{{"OUTFILE + LOAD DATA INFILE", l}, {"tablehaul", o}} {
-		fmt.Printf("%-28s %9.1f %9.0f %12.1f %12.1f %12.1f %9.0f\n", r.name, r.f.wall.Seconds(), float64(rows)/r.f.wall.Seconds(),
-			r.f.source.Seconds(), r.f.target.Seconds(), r.f.worker.Seconds(), float64(r.f.rss)/(1<<20))
-	}
-	fmt.Printf("ratio tablehaul / server: wall %.2f, CPU of all processes %.2f\n",
-		o.wall.Seconds()/l.wall.Seconds(), (o.source+o.target+o.worker).Seconds()/(l.source+l.target).Seconds())
 	return nil
 }
 
-func median(all []figures) figures {
-	pick := func(f func(figures) int64) int64 {
-		v := make([]int64, len(all))
-		for i := range all {
-			v[i] = f(all[i])
+func run(ctx context.Context, o options) error {
+	if len(o.sizes) == 0 {
+		o.sizes = []float64{0.1, 1, 3}
+	}
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return err
 		}
-		slices.Sort(v)
-		return v[len(v)/2]
 	}
-	return figures{
-		wall:   time.Duration(pick(func(f figures) int64 { return int64(f.wall) })),
-		source: time.Duration(pick(func(f figures) int64 { return int64(f.source) })),
-		target: time.Duration(pick(func(f figures) int64 { return int64(f.target) })),
-		worker: time.Duration(pick(func(f figures) int64 { return int64(f.worker) })),
-		rss:    pick(func(f figures) int64 { return f.rss }),
+	r := &report{Began: time.Now(), CPUs: runtime.NumCPU()}
+	parts := []struct {
+		name string
+		run  func(context.Context, options, *part) error
+	}{{"a", copyPart}, {"b", catchUpPart}, {"c", steadyPart}, {"d", costPart}, {"e", sourcePart}}
+	for _, each := range parts {
+		if !strings.Contains(o.only, each.name) {
+			continue
+		}
+		p := &part{Name: each.name}
+		began := time.Now()
+		if err := each.run(ctx, o, p); err != nil {
+			return fmt.Errorf("part %s: %w", each.name, err)
+		}
+		p.note("this part took %.0f s", time.Since(began).Seconds())
+		p.print(os.Stdout)
+		r.Parts = append(r.Parts, p)
 	}
+	if len(r.Parts) == 0 {
+		return fmt.Errorf("-only %q: want letters of a to e", o.only)
+	}
+	if o.json != "" {
+		return r.save(o.json)
+	}
+	return nil
 }
 
-// work is the worker process.
-func work(addr string) error {
+// progress tells what is being done; the tables go to standard output alone.
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "  ... "+format+"\n", args...) }
+
+// child is the main function of a process that has a role.
+func child(text string) error {
+	var r role
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	ts, err := openTopology(ctx, addr)
-	if err != nil {
-		return err
+	if r.Load != nil {
+		return r.Load.run(ctx)
 	}
-	defer ts.Close() //nolint:errcheck // the process ends
-	m, err := migrate.New(ts, login, migrate.Options{PollInterval: 100 * time.Millisecond})
-	if err != nil {
-		return err
+	if r.Profile != "" {
+		f, err := os.Create(r.Profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
-	defer m.Close() //nolint:errcheck // the process ends
-	return m.Run(ctx)
+	return work(ctx, r)
 }

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/tablehaul/tablehaul/migrate"
+	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication/replicationtest"
+	"github.com/tablehaul/tablehaul/topo"
+)
+
+// serverArgs are the settings of all servers, beyond those of replicationtest.
+var serverArgs = []string{"--innodb-buffer-pool-size=1G", "--innodb-redo-log-capacity=1G", "--local-infile=ON"}
+
+// A lab is two servers and a topology, and what is needed to move the database sbtest from one to the other.
+type lab struct {
+	src, dst *replicationtest.Server
+	etcd     *replicationtest.Etcd
+	ts       *topo.Server
+	m        *migrate.Migrator
+	dir      string
+	user     string // tablehaul's account on both servers
+	opts     options
+	// cpu and loadCPU are the cores of tablehaul and of a load; empty is any.
+	cpu, loadCPU string
+}
+
+// newLab starts everything; sourceArgs are more settings of the source alone.
+func newLab(ctx context.Context, o options, user string, sourceArgs ...string) (l *lab, err error) {
+	l = &lab{opts: o, user: user}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.dir, err = os.MkdirTemp("", "tablehaul-bench"); err != nil {
+		return nil, err
+	}
+	if l.src, err = startServer(ctx, sourceArgs...); err != nil {
+		return nil, err
+	}
+	if l.dst, err = startServer(ctx); err != nil {
+		return nil, err
+	}
+	if user != "root" {
+		for _, s := range []*replicationtest.Server{l.src, l.dst} {
+			if err = s.CreateUser(ctx, user, "", "ALL ON *.*"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if l.etcd, err = replicationtest.RunEtcd(ctx, replicationtest.EtcdOptions{}); err != nil {
+		return nil, err
+	}
+	if l.ts, l.m, err = openMigrator(ctx, l.etcd.Addr(), user, migrate.Trace{}); err != nil {
+		return nil, err
+	}
+	err = errors.Join(
+		l.ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", ServerAddress: l.etcd.Addr(), Root: "/vitess/zone1"}),
+		l.ts.CreateKeyspace(ctx, topo.Keyspace{Name: "commerce"}),
+		l.ts.CreateShard(ctx, "commerce", "0"),
+		l.ts.InitTablet(ctx, topo.Tablet{
+			Alias: topo.TabletAlias{Cell: "zone1", UID: 100}, Type: topo.TabletPrimary, Keyspace: "commerce", Shard: "0",
+			DBNameOverride: "commerce", MySQLHostname: l.dst.Host, MySQLPort: int32(l.dst.Port),
+		}),
+		mount.Register(ctx, l.ts, mount.Cluster{Name: "ext1", Type: mount.MySQL, Hosts: []string{l.src.Addr()}},
+			mount.RegisterOptions{Credentials: mount.Static(mount.Login{User: user})}),
+	)
+	return l, err
+}
+
+func startServer(ctx context.Context, args ...string) (*replicationtest.Server, error) {
+	return replicationtest.RunMySQL(ctx, replicationtest.MySQLOptions{Args: append(serverArgs[:len(serverArgs):len(serverArgs)], args...)})
+}
+
+func (l *lab) close() {
+	if l.m != nil {
+		_ = l.m.Close()
+	}
+	if l.ts != nil {
+		_ = l.ts.Close()
+	}
+	if l.etcd != nil {
+		_ = l.etcd.Close()
+	}
+	for _, s := range []*replicationtest.Server{l.src, l.dst} {
+		if s != nil {
+			_ = s.Close()
+		}
+	}
+	_ = os.RemoveAll(l.dir)
+}
+
+// pids are the processes that a move by tablehaul needs, but for tablehaul's own.
+func (l *lab) pids() map[string]int {
+	return map[string]int{"source": l.src.PID(), "target": l.dst.PID()}
+}
+
+// worker starts tablehaul. With -profile its CPU profile goes to a file of that name.
+func (l *lab) worker(ctx context.Context, profile string) (*worker, error) {
+	r := role{Etcd: l.etcd.Addr(), User: l.user}
+	if l.opts.profile != "" && profile != "" {
+		r.Profile = filepath.Join(l.opts.profile, profile+".library.pprof")
+	}
+	return startChild(ctx, r, l.cpu)
+}
+
+// perf records a CPU profile of a process with the system's perf until stop is called, if there are to be profiles.
+func (l *lab) perf(ctx context.Context, name string, pid int) (stop func()) {
+	if l.opts.profile == "" {
+		return func() {}
+	}
+	tool, err := exec.LookPath("perf")
+	if err != nil {
+		progress("no profile of the server: %v", err)
+		return func() {}
+	}
+	file := filepath.Join(l.opts.profile, name+".perf")
+	cmd := exec.CommandContext(ctx, tool, "record", "-q", "-F", "299", "-g", "-p", strconv.Itoa(pid), "-o", file)
+	if err := cmd.Start(); err != nil {
+		progress("no profile of the server: %v", err)
+		return func() {}
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Wait() // it ends by the signal
+	}
+}
+
+// settings describes the servers, for the report.
+func (l *lab) settings(ctx context.Context) ([]string, error) {
+	rows, err := l.dst.Query(ctx, `SELECT CONCAT('MySQL ', VERSION(), ', both servers alike: buffer pool ', @@innodb_buffer_pool_size>>20, ' MiB, redo log ',
+		@@innodb_redo_log_capacity>>20, ' MiB, sync_binlog=', @@sync_binlog, ', innodb_flush_log_at_trx_commit=', @@innodb_flush_log_at_trx_commit,
+		', binlog ', @@binlog_format, ' ', @@binlog_row_image, ', GTID ', @@gtid_mode, ', local_infile=', @@local_infile,
+		', performance_schema=', @@performance_schema)`)
+	if err != nil {
+		return nil, err
+	}
+	return []string{rows[0][0]}, nil
+}
+
+// create makes the workflow without starting it.
+func (l *lab) create(ctx context.Context, start bool) (*migrate.Workflow, error) {
+	wf := l.m.Workflow("commerce.bench")
+	_, err := wf.Create(ctx, migrate.CreateOptions{Source: "ext1.sbtest", AllTables: true, NoAutoStart: !start})
+	return wf, err
+}
+
+// checksums compares two databases by CHECKSUM TABLE of every table, which reads all rows.
+func checksums(ctx context.Context, a, b *replicationtest.Server, databaseA, databaseB string, tables []string) error {
+	for _, t := range tables {
+		var sums [2]string
+		for i, side := range []struct {
+			s  *replicationtest.Server
+			db string
+		}{{a, databaseA}, {b, databaseB}} {
+			rows, err := side.s.Query(ctx, fmt.Sprintf("CHECKSUM TABLE %s.%s", side.db, t))
+			if err != nil {
+				return err
+			}
+			sums[i] = rows[0][1]
+		}
+		if sums[0] != sums[1] || sums[0] == "NULL" {
+			return fmt.Errorf("table %s differs: checksum %s at the source, %s at the target", t, sums[0], sums[1])
+		}
+	}
+	return nil
+}
+
+// poll calls f every interval until it says yes.
+func poll(ctx context.Context, every time.Duration, f func() (bool, error)) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		if done, err := f(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}
