@@ -76,8 +76,9 @@ type Progress struct {
 	Committed time.Time
 	// Lag is how far the target is behind the source.
 	Lag time.Duration
-	// Read is when the source was last heard of.
-	Read time.Time
+	// Read is when the source was last heard of; CaughtUp says that all that was read by then has been applied.
+	Read     time.Time
+	CaughtUp bool
 	// Tables is by name.
 	Tables map[string]TableProgress
 }

@@ -124,7 +124,7 @@ func (p *progress) snapshot() Progress {
 	switch {
 	case p.mu.heard.IsZero():
 	case p.mu.done.Equal(p.mu.sent):
-		out.Lag = time.Since(p.mu.heard)
+		out.CaughtUp, out.Lag = true, time.Since(p.mu.heard)
 	case !p.mu.committed.IsZero():
 		out.Lag = max(0, time.Since(p.mu.committed))
 	}
