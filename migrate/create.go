@@ -291,7 +291,7 @@ func (c *creation) record(ctx context.Context, t *targetShard, state *targetStat
 		id, err := db.InsertStream(ctx, &sidecar.Stream{
 			Workflow: c.name.Workflow, DBName: t.cfg.Database, SourceShard: src.shard, Source: c.sourceText(src),
 			State: string(StateCreating), Options: options, Cell: strings.Join(c.opts.Cells, ","),
-			TabletTypes: "in_order:" + strings.ToLower(strings.Join(rec.TabletTypes, ",")), WorkflowType: 3, DeferSecondaryKeys: !c.opts.KeepSecondaryKeys,
+			TabletTypes: rec.inOrder(), WorkflowType: 3, DeferSecondaryKeys: !c.opts.KeepSecondaryKeys,
 		})
 		if err != nil {
 			return err
@@ -312,7 +312,12 @@ func (c *creation) newRecord(state *targetState) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	onDrift, err := onDriftText(c.opts.OnDrift)
+	if err != nil {
+		return nil, err
+	}
 	rec := &record{
+		OnDrift: onDrift, RetryTime: c.opts.RetryTime,
 		Mount: c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
 		DeferSecondaryKeys: !c.opts.KeepSecondaryKeys, SourceTimeZone: c.opts.SourceTimeZone, Cells: c.opts.Cells,
 	}

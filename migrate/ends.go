@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/mount"
 	"github.com/tablehaul/tablehaul/topo"
 )
@@ -71,7 +73,7 @@ func (m *Migrator) login(ctx context.Context, s mount.Server) (mysqlconn.Config,
 	if err != nil {
 		return mysqlconn.Config{}, fmt.Errorf("credentials for %s: %w", s.Addr, err)
 	}
-	return mysqlconn.Config{Addr: s.Addr, User: l.User, Password: l.Password, TLS: l.TLS}, nil
+	return mysqlconn.Config{Addr: s.Addr, User: l.User, Password: l.Password, TLS: l.TLS, Silence: m.opts.HangTimeout}, nil
 }
 
 // A sourceShard is one shard of a source keyspace: the database of the server that is read.
@@ -118,12 +120,32 @@ func (m *Migrator) sourceShard(ctx context.Context, h *mount.Handle, src SourceN
 			return nil, err
 		}
 		if s.admin, err = m.pools.db(ctx, s.cfg, forAdmin); err == nil {
-			s.cfg.Database = e.Database
-			return s, nil
+			// A pool that was opened before says nothing about the server of today.
+			if err = m.answers(ctx, s); err == nil {
+				s.cfg.Database = e.Database
+				return s, nil
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 		}
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// answers asks a source server for a sign of life, for 5 s.
+func (m *Migrator) answers(ctx context.Context, s *sourceShard) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := s.admin.PingContext(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil, mysqlerr.Network(err):
+		return &mount.UnreachableError{Addr: s.cfg.Addr, Err: err}
+	}
+	return fmt.Errorf("source server %s: %w", s.cfg.Addr, err)
 }
 
 // topoError says what is missing when the topology says that something is.

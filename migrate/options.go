@@ -27,6 +27,13 @@ type Options struct {
 	// LeaseTTL is how long a stream stays with a process that has died before another one in Run takes it over; default 10 s.
 	// A process that only hangs for longer loses its streams, and can do no harm when it wakes up.
 	LeaseTTL time.Duration
+	// RetryTime is how long the same error of a stream is tried again, as long as it gets no further, before the stream goes to state
+	// Error; default 1 h, negative for ever. Waits grow from 100 ms to 5 s. Errors that can't go away by themselves are not tried again.
+	RetryTime time.Duration
+	// HangTimeout is how long a MySQL server may be silent in the middle of a statement before a second connection asks
+	// whether it still works on it; default 10 s, negative never asks. A server that does not answer twice, within 5 s each, hangs:
+	// its stream is interrupted and tried again.
+	HangTimeout time.Duration
 	// Stream holds the engine's settings: readers, chunk sizes and memory bounds. OnDDL, StopAfterCopy, Logger and Trace of it
 	// are set per workflow, and what is given here is not used, but for the hooks of Stream.Trace.
 	Stream replication.Options
@@ -42,6 +49,7 @@ func (o Options) withDefaults() Options {
 	o.SidecarDatabase = cmp.Or(o.SidecarDatabase, defaultSidecar)
 	o.PollInterval = cmp.Or(o.PollInterval, time.Second)
 	o.LeaseTTL = cmp.Or(o.LeaseTTL, 10*time.Second)
+	o.RetryTime = cmp.Or(o.RetryTime, time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -82,6 +90,10 @@ type CreateOptions struct {
 	NoAutoStart bool
 	// OnDDL says what happens at a schema change on the source.
 	OnDDL replication.OnDDL
+	// OnDrift says what happens when the target does not hold what the stream has put there.
+	OnDrift replication.OnDrift
+	// RetryTime is the workflow's own Options.RetryTime; 0 leaves it to the process that runs the streams.
+	RetryTime time.Duration
 	// KeepSecondaryKeys creates the target tables with all their keys. By default, secondary keys are
 	// added when a table's rows are there, which is faster.
 	KeepSecondaryKeys bool
@@ -123,6 +135,9 @@ func (o CreateOptions) validate() error {
 		}
 	}
 	if _, err := onDDLText(o.OnDDL); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := onDriftText(o.OnDrift); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -239,6 +254,29 @@ func onDDLText(o replication.OnDDL) (string, error) {
 		return name, nil
 	}
 	return "", &OptionError{"OnDDL", fmt.Sprintf("unknown value %d", int(o))}
+}
+
+// onDrifts are all policies.
+var onDrifts = []replication.OnDrift{replication.OnDriftStop, replication.OnDriftRepair, replication.OnDriftSkip}
+
+// ParseOnDrift reads STOP, REPAIR or SKIP in any case; empty is STOP.
+func ParseOnDrift(s string) (replication.OnDrift, error) {
+	if s == "" {
+		return replication.OnDriftStop, nil
+	}
+	for _, o := range onDrifts {
+		if strings.EqualFold(o.String(), s) {
+			return o, nil
+		}
+	}
+	return 0, &OptionError{"OnDrift", fmt.Sprintf("%q is not STOP, REPAIR or SKIP", s)}
+}
+
+func onDriftText(o replication.OnDrift) (string, error) {
+	if slices.Contains(onDrifts, o) {
+		return o.String(), nil
+	}
+	return "", &OptionError{"OnDrift", fmt.Sprintf("unknown value %d", int(o))}
 }
 
 // renamed is the name that a source table gets by RenameSourceTables.

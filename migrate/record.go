@@ -3,6 +3,8 @@ package migrate
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/tablehaul/tablehaul/topo"
 )
@@ -23,6 +25,13 @@ type record struct {
 	SourceTimeZone     string        `json:"source_time_zone,omitempty"`
 	TabletTypes        []string      `json:"tablet_types"`
 	Cells              []string      `json:"cells,omitempty"`
+	OnDrift            string        `json:"on_drift,omitempty"`
+	// RetryTime is Options.RetryTime of the workflow; 0 is the Migrator's.
+	RetryTime time.Duration `json:"retry_time,omitempty"`
+	// Revision counts the calls of Update: a stream that runs with an earlier one starts again.
+	Revision int64 `json:"revision,omitempty"`
+	// Failures are what the stream has met since it last got further.
+	Failures failures `json:"failures,omitempty"`
 	// Ending is how the workflow is being completed or cancelled; nil before.
 	Ending *ending `json:"ending,omitempty"`
 }
@@ -75,6 +84,11 @@ func (r *record) selector() (topo.TabletSelector, error) {
 		sel.Types = append(sel.Types, t)
 	}
 	return sel, nil
+}
+
+// inOrder is the kinds of source servers as Vitess writes an ordered preference.
+func (r *record) inOrder() string {
+	return "in_order:" + strings.ToLower(strings.Join(r.TabletTypes, ","))
 }
 
 func (r *record) source() SourceName { return SourceName{r.Mount, r.SourceKeyspace} }

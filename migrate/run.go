@@ -5,13 +5,20 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/retry"
 )
 
-// errStopped is why a stream's context ends when its state says that it should not run.
-var errStopped = errors.New("the stream was told to stop")
+// Why a stream's context ends.
+var (
+	// errStopped: its state says that it should not run.
+	errStopped = errors.New("the stream was told to stop")
+	// errPrimaryChanged and errUpdated: it starts again with what is true now.
+	errPrimaryChanged = errors.New("the target shard has another primary")
+	errUpdated        = errors.New("the workflow was updated")
+)
 
 // Run runs the streams of all workflows of the topology (or of Options.Keyspaces) that no other process runs, until ctx
 // ends; it returns nil then. It may be called before or after workflows are created, and in as many processes as
@@ -111,6 +118,28 @@ type shardWorker struct {
 type runner struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
+	// basis is what the stream was last started with.
+	basis *atomic.Pointer[basis]
+}
+
+// A basis is what a run of a stream goes by. When the topology or the record say something else, the stream starts again.
+type basis struct {
+	// addr is the target primary's address.
+	addr string
+	// revision counts the updates of the workflow.
+	revision int64
+}
+
+// outdated tells why a runner has to start again; nil if it has not.
+func (r *runner) outdated(s *stream) error {
+	switch b := r.basis.Load(); {
+	case b == nil:
+	case b.addr != s.cfg.Addr:
+		return errPrimaryChanged
+	case b.revision < s.record.Revision:
+		return errUpdated
+	}
+	return nil
 }
 
 // run looks at the shard's streams again and again.
@@ -173,16 +202,22 @@ func (w *shardWorker) adjust(ctx context.Context, streams []*stream) {
 			continue
 		}
 		wanted[s.ID] = true
-		if w.running[s.ID] != nil {
+		if r := w.running[s.ID]; r != nil {
+			if why := r.outdated(s); why != nil {
+				r.cancel(why)
+			}
 			continue
 		}
 		rctx, cancel := context.WithCancelCause(ctx)
-		r := &runner{cancel: cancel, done: make(chan struct{})}
+		r := &runner{cancel: cancel, done: make(chan struct{}), basis: &atomic.Pointer[basis]{}}
 		w.running[s.ID] = r
 		w.wait.Go(func() {
 			defer cancel(nil)
 			defer close(r.done)
-			(&streamRunner{m: w.m, stream: s}).run(rctx)
+			(&streamRunner{m: w.m, stream: s, basis: r.basis}).run(rctx)
+			if rctx.Err() != nil {
+				w.m.notify() // there may be a reason to start again at once
+			}
 		})
 	}
 	for id, r := range w.running {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
@@ -21,8 +22,14 @@ import (
 type streamRunner struct {
 	m      *Migrator
 	stream *stream
+	// basis is told to the shard's loop.
+	basis *atomic.Pointer[basis]
 	// noted is set while the stored message is that of an error that may have gone away.
 	noted bool
+	// failed is what the stream has met since it got further than reached.
+	failed  failures
+	reached milestone
+	backoff retry.Backoff
 }
 
 // run takes the stream's ownership and runs it until ctx ends, the ownership is lost, or the stream has come to an end.
@@ -44,19 +51,20 @@ func (r *streamRunner) run(ctx context.Context) {
 		}
 	}()
 	r.again(lock.Context()) //nolint:contextcheck // a child of ctx that ends with the lock
+	if errors.Is(context.Cause(ctx), errPrimaryChanged) {
+		m.fenceFormer(context.WithoutCancel(ctx), r.stream)
+	}
 }
 
 // again runs the stream until there is no more reason to.
 func (r *streamRunner) again(ctx context.Context) {
-	var backoff retry.Backoff
+	r.backoff.Max = maxBackoff
+	r.failed = r.stream.record.Failures
+	r.noted = r.stream.Message != ""
 	for {
-		began := time.Now()
 		r.m.opts.Trace.streamStarting(r.stream.info())
 		err := r.once(ctx)
-		if time.Since(began) > time.Minute {
-			backoff.Reset()
-		}
-		wait := r.judge(ctx, err, &backoff)
+		wait := r.judge(ctx, err)
 		r.m.opts.Trace.streamEnded(r.stream.info(), err, wait)
 		if wait == 0 || retry.Wait(ctx, wait) != nil {
 			return
@@ -66,7 +74,7 @@ func (r *streamRunner) again(ctx context.Context) {
 
 // judge says what an error of a run means: it stores what others need to know, and returns the wait before the next try, or
 // 0 when there is none.
-func (r *streamRunner) judge(ctx context.Context, err error, backoff *retry.Backoff) (wait time.Duration) {
+func (r *streamRunner) judge(ctx context.Context, err error) (wait time.Duration) {
 	m, s := r.m, r.stream
 	log := m.log.With("workflow", s.name().String(), "shard", s.shard, "stream", s.ID)
 	if ctx.Err() != nil {
@@ -85,36 +93,66 @@ func (r *streamRunner) judge(ctx context.Context, err error, backoff *retry.Back
 		e, message = eventFinish, "Stopped after copy."
 	case errors.As(err, &stopped):
 		e, message = eventFinish, "Stopped at DDL "+stopped.Statement
-	case transient(err):
-		wait = backoff.Next()
-		log.Warn("stream interrupted; trying again", "error", err, "wait", wait)
-		r.note(ctx, err.Error())
-		return wait
 	default:
-		e, message = eventFail, err.Error()
+		f := r.failed.add(time.Now(), err.Error())
+		most := m.retryTime(s.record)
+		if again := transient(err); again && (most == 0 || f.age() < most) {
+			wait = r.backoff.Next()
+			log.Warn("stream interrupted; trying again", "error", err, "wait", wait, "count", f.Count, "since", f.First)
+			r.note(ctx, err.Error())
+			return wait
+		} else if again {
+			message = f.overdue()
+		} else {
+			message = err.Error()
+		}
+		e = eventFail
 	}
-	err = m.move(ctx, s, e, message, nil)
+	err = m.move(ctx, s, e, message, func(rec *record) { rec.Failures = r.failed })
 	_, refused := errors.AsType[*RefusedError](err)
 	if err == nil || refused || errors.Is(err, errGone) {
 		return 0
 	}
 	// The end of the stream could not be stored: it has to be run into again.
-	wait = backoff.Next()
+	wait = r.backoff.Next()
 	log.Warn("a stream's state can't be stored; trying again", "error", err, "wait", wait)
 	return wait
 }
 
-// note stores the message of a transient error, or clears it. That this fails too is likely then, and no news.
+// note stores the message of a transient error, or clears it, with what the stream has met. That this fails too is likely then, and
+// no news.
 func (r *streamRunner) note(ctx context.Context, message string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r.noted = message != ""
-	_ = r.m.sidecar(r.stream.targetShard).UpdateStream(ctx, r.stream.ID, func(row *sidecar.Stream) {
-		if State(row.State).runs() {
+	db, runs := r.m.sidecar(r.stream.targetShard), false
+	err := db.UpdateStream(ctx, r.stream.ID, func(row *sidecar.Stream) {
+		if runs = State(row.State).runs(); runs {
 			row.Message = message
+			_ = changeRecord(row, r.stream, func(rec *record) { rec.Failures = r.failed })
 		}
 	})
+	if n := len(r.failed); err == nil && runs && r.noted && n > 0 && r.failed[n-1].Count == 1 {
+		_ = db.Log(ctx, r.stream.ID, "Error", r.stream.State, message)
+	}
 }
+
+// reach looks how far the stream is. When that is further than at the failures so far, they are over. What counts is what has been
+// committed, or that nothing is left to commit; a stream that only runs for a while has not got anywhere.
+func (r *streamRunner) reach(p replication.Progress, idle bool) {
+	if p.Position.IsZero() {
+		return
+	}
+	now := milestoneOf(p)
+	if idle || r.reached.position != "" && now != r.reached {
+		r.failed = nil
+		r.backoff.Reset()
+	}
+	r.reached = now
+}
+
+// maxBackoff is the longest wait between two tries.
+const maxBackoff = 5 * time.Second
 
 // transient tells whether trying again may help without anybody's doing.
 func transient(err error) bool {
@@ -138,10 +176,14 @@ func (r *streamRunner) once(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("target shard %s/%s: %w", r.stream.keyspace, r.stream.shard, err)
 	}
+	if old := r.stream.targetShard; old.cfg.Addr != t.cfg.Addr {
+		m.fenceFormer(ctx, r.stream)
+	}
 	if err := r.refresh(ctx, t); err != nil {
 		return err
 	}
 	s := r.stream
+	r.basis.Store(&basis{addr: t.cfg.Addr, revision: s.record.Revision})
 	src, err := m.sourceOf(ctx, s)
 	if err != nil {
 		return err
@@ -156,18 +198,28 @@ func (r *streamRunner) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	onDrift, err := ParseOnDrift(s.record.OnDrift)
+	if err != nil {
+		return err
+	}
 	zone, err := loadZone(s.record.SourceTimeZone)
 	if err != nil {
 		return err
 	}
 	to, err := target.Open(ctx,
 		target.Config{Server: t.cfg, Sidecar: m.opts.SidecarDatabase, StreamID: s.ID, Tables: from.Tables(), Owner: owner()},
-		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, IgnoreDDLErrors: onDDL == replication.OnDDLExecIgnore, Logger: m.log})
+		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, IgnoreDDLErrors: onDDL == replication.OnDDLExecIgnore,
+			OnDrift: onDrift, Logger: m.log})
 	if err != nil {
 		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
 	}
 	defer to.Close()
-	return r.follow(ctx, from, to, onDDL)
+	err = r.follow(ctx, from, to, onDDL)
+	if src.replica && errors.Is(err, replication.ErrHistory) {
+		// It may be behind the server that was read before, and catch up.
+		err = &replication.TransientError{Err: fmt.Errorf("replica %s: %w", src.cfg.Addr, err)}
+	}
+	return err
 }
 
 // refresh reads the stream again: it may have been changed since the shard's loop saw it.
@@ -215,9 +267,13 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 	cancel()
 	if ctx.Err() == nil && !errors.Is(err, replication.ErrFenced) {
 		// What the stream has done last is of interest most of all when it ends; it is told again by the next run.
-		_ = to.Report(ctx, st.Progress())
+		rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_ = to.Report(rctx, st.Progress())
+		cancel()
 	}
-	if serr := <-saved; serr != nil && ctx.Err() == nil {
+	serr := <-saved
+	r.reach(st.Progress(), false)
+	if serr != nil && ctx.Err() == nil {
 		return serr
 	}
 	return err
@@ -235,11 +291,15 @@ func owner() string {
 // watch clears the message of an error that has gone away, and stores the state Running once everything is copied. When that
 // fails, it ends the stream, which then tries again.
 func (r *streamRunner) watch(ctx context.Context, st *replication.Stream, to *target.Target, copied <-chan struct{}, end context.CancelFunc) error {
-	for r.noted || st.Progress().Copying {
+	var heard time.Time
+	for r.noted || len(r.failed) > 0 || st.Progress().Copying {
 		if pause(ctx, copied, r.m.opts.PollInterval) != nil {
 			return nil
 		}
-		if r.noted && !st.Progress().Read.IsZero() {
+		p := st.Progress()
+		met := len(r.failed)
+		r.reach(p, !p.Copying && p.CaughtUp && !heard.IsZero() && p.Read.After(heard))
+		if heard = p.Read; (r.noted || len(r.failed) != met) && !heard.IsZero() {
 			r.note(ctx, "")
 		}
 	}

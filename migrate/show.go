@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -27,6 +28,7 @@ func (w *Workflow) Show(ctx context.Context) (*Status, error) {
 	st := &Status{
 		Keyspace: first.keyspace, Workflow: first.Workflow, Mount: first.record.Mount, SourceKeyspace: first.record.SourceKeyspace,
 		SourceShards: first.record.SourceShards, TargetShards: first.record.TargetShards, OnDDL: first.record.OnDDL,
+		OnDrift: cmp.Or(first.record.OnDrift, replication.OnDriftStop.String()), RetryTime: first.record.RetryTime,
 		StopAfterCopy: first.record.StopAfterCopy, DeferSecondaryKeys: first.record.DeferSecondaryKeys,
 		SourceTimeZone: first.record.SourceTimeZone, TabletTypes: first.record.TabletTypes, Cells: first.record.Cells,
 	}
@@ -97,7 +99,12 @@ func (m *Migrator) streamStatus(ctx context.Context, s *stream) (*StreamStatus, 
 	if err != nil {
 		return nil, fail(err)
 	}
+	drifts, err := db.Drifts(ctx, s.ID)
+	if err != nil {
+		return nil, fail(err)
+	}
 	st := &StreamStatus{
+		Failure: s.record.Failures.newest(), Drifts: drifts,
 		ID: s.ID, SourceShard: s.record.SourceShard, TargetShard: s.shard, Tablet: s.tablet.String(), Database: s.cfg.Database,
 		State: s.state(), Position: bare(mark.Position), StopPosition: bare(s.StopPosition), Updated: s.Updated, Transaction: mark.Transaction,
 		Message: s.Message, Owner: owner,

@@ -18,7 +18,7 @@ func (w *Workflow) Start(ctx context.Context) error {
 		if s.state().runs() {
 			return nil
 		}
-		return w.m.move(ctx, s, s.startEvent(), "", nil)
+		return w.m.move(ctx, s, s.startEvent(), "", func(rec *record) { rec.Failures = nil })
 	})
 }
 

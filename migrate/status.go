@@ -22,7 +22,9 @@ type Status struct {
 	// Tables is sorted by name.
 	Tables []TableStatus
 	// The options that the workflow was created with.
-	OnDDL              string
+	OnDDL, OnDrift string
+	// RetryTime is the workflow's own; 0 if the processes that run it decide.
+	RetryTime          time.Duration
 	StopAfterCopy      bool
 	DeferSecondaryKeys bool
 	SourceTimeZone     string
@@ -64,6 +66,12 @@ type StreamStatus struct {
 	Updated, Transaction time.Time
 	// Message is the last error or the reason why the stream stopped.
 	Message string
+	// Failure is the last error since the stream last got further, with its first and last occurrence; nil if there was none. It
+	// is told while the stream tries again, and in state Error.
+	Failure *Failure
+	// Drifts is how many rows were not what the stream had put there and did not stop it (see OnDrift). Logs has the last
+	// ones, the table vreplication_log of the sidecar database all.
+	Drifts int64
 	// Owner is who runs the stream, as host:pid; empty if nobody does.
 	Owner      string
 	RowsCopied int64

@@ -10,7 +10,7 @@ import (
 
 // MarshalJSON prints the workflow as Vitess prints its vtctldata.Workflow: names with underscores, 64-bit integers as
 // strings, streams under "shard/tablet". Ours are "state", "message" and "table_copy_state" at the top, and
-// "owner", "lag_seconds", "source_shard" and "table_copy_state" in a stream.
+// "owner", "lag_seconds", "source_shard", "table_copy_state", "last_error", "drifts" and "on_drift" in a stream.
 func (s *Status) MarshalJSON() ([]byte, error) {
 	source, target := shardsJSON{s.SourceKeyspace, s.SourceShards}, shardsJSON{s.Keyspace, s.TargetShards}
 	out := workflowJSON{
@@ -18,6 +18,9 @@ func (s *Status) MarshalJSON() ([]byte, error) {
 		MaxLag: seconds(s.Lag), MaxTransactionLag: s.transactionLag(), ShardStreams: map[string]*shardStreamJSON{},
 		WorkflowType: workflowType, WorkflowSubType: "None", DeferSecondaryKeys: s.DeferSecondaryKeys,
 		Options: map[string]any{}, TableCopyState: copyJSON(s.Tables),
+	}
+	if s.RetryTime != 0 {
+		out.Options["config"] = map[string]string{retryTimeKey: s.RetryTime.String()}
 	}
 	for _, st := range s.Streams {
 		key := st.TargetShard + "/" + st.Tablet
@@ -29,6 +32,9 @@ func (s *Status) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(out)
 }
+
+// retryTimeKey is what Vitess calls RetryTime among the settings of a workflow.
+const retryTimeKey = "vreplication-max-time-to-retry-on-error"
 
 // workflowType is how Vitess names what this package does.
 const workflowType = "Migrate"
@@ -155,6 +161,17 @@ type streamJSON struct {
 	LagSeconds                float64              `json:"lag_seconds"`
 	SourceShard               string               `json:"source_shard"`
 	TableCopyState            map[string]tableJSON `json:"table_copy_state"`
+	OnDrift                   string               `json:"on_drift"`
+	Drifts                    int64JSON            `json:"drifts"`
+	LastError                 *failureJSON         `json:"last_error,omitempty"`
+}
+
+// failureJSON is a Failure.
+type failureJSON struct {
+	Message string    `json:"message"`
+	First   timeJSON  `json:"first"`
+	Last    timeJSON  `json:"last"`
+	Count   int64JSON `json:"count"`
 }
 
 // tableJSON has the names of Vitess's TableCopyState, and ours after them.
@@ -194,7 +211,10 @@ func (s *Status) streamJSON(st StreamStatus) streamJSON {
 		Message: st.Message, CopyStates: []copyStateJSON{}, Logs: []logJSON{}, Tags: []string{}, RowsCopied: int64JSON(st.RowsCopied),
 		TabletTypes: s.TabletTypes, TabletSelectionPreference: "INORDER", Cells: append([]string{}, s.Cells...),
 		Owner: st.Owner, LagSeconds: math.Round(st.Lag.Seconds()*1000) / 1000, SourceShard: st.SourceShard,
-		TableCopyState: copyJSON(st.Tables),
+		TableCopyState: copyJSON(st.Tables), OnDrift: s.OnDrift, Drifts: int64JSON(st.Drifts),
+	}
+	if f := st.Failure; f != nil {
+		out.LastError = &failureJSON{f.Message, timeOf(f.First), timeOf(f.Last), int64JSON(f.Count)}
 	}
 	if s.SourceTimeZone != "" {
 		out.BinlogSource.TargetTimeZone = "UTC"

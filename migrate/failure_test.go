@@ -1,0 +1,55 @@
+package migrate
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFailures(t *testing.T) {
+	var f failures
+	if f.newest() != nil {
+		t.Error("a failure out of nothing")
+	}
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	const lost = "target: read tcp 127.0.0.1:%d->127.0.0.1:3306: connection reset"
+	f.add(at(0), fmt.Sprintf(lost, 50123))
+	f.add(at(time.Minute), "dial: connection refused")
+	got := f.add(at(2*time.Minute), fmt.Sprintf(lost, 50999))
+	if got.Count != 2 || !got.First.Equal(at(0)) || got.age() != 2*time.Minute || !strings.Contains(got.Message, "50999") {
+		t.Errorf("an error that comes back by turns with another one: %+v", got)
+	}
+	if n := f.newest(); n.Count != 2 || !n.Last.Equal(at(2*time.Minute)) || n.Message != got.Message {
+		t.Errorf("newest: %+v", n)
+	}
+	if s := got.overdue(); !strings.Contains(s, "for 2m0s, since 2026-01-02T03:04:05Z, 2 times: target: read") {
+		t.Error(s)
+	}
+	if got := f.add(at(0), fmt.Sprintf(lost, 1)); got.age() != 0 {
+		t.Errorf("a clock that goes back: %v", got.age())
+	}
+	for i := range 20 {
+		f.add(at(time.Hour), strings.Repeat("x", i)+strings.Repeat(" y", 5000))
+	}
+	if len(f) != maxFailures || len(f[0].Message) > maxFailureText {
+		t.Errorf("%d failures are kept, of %d bytes", len(f), len(f[0].Message))
+	}
+}
+
+func TestKindOf(t *testing.T) {
+	same := [][2]string{
+		{"at MySQL56/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "at MySQL56/3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77:80,4e11fa47-71ca-11e1-9e33-c80aa9429562:1"},
+		{"Got error 28 after 10s", "Got error 28 after 20s"},
+		{"0-1-5", "0-2-77"},
+	}
+	for _, c := range same {
+		if kindOf(c[0]) != kindOf(c[1]) {
+			t.Errorf("%q and %q differ: %q, %q", c[0], c[1], kindOf(c[0]), kindOf(c[1]))
+		}
+	}
+	if kindOf("table a: no such row") == kindOf("table b: no such row") {
+		t.Error("errors of two tables are one")
+	}
+}
