@@ -20,9 +20,11 @@ const (
 	MySQL   Kind = "mysql"
 	MariaDB Kind = "mariadb"
 	Etcd    Kind = "etcd"
+	// Mydumper is no server, but a dumper and loader (myloader) that make bench compares with.
+	Mydumper Kind = "mydumper"
 )
 
-// Kinds lists every known server.
+// Kinds lists every server that tests need; the tools of benchmarks are not among them.
 func Kinds() []Kind { return []Kind{MySQL, MariaDB, Etcd} }
 
 // ParseKind reads a kind's name; an unknown one is an error that lists the known ones.
@@ -66,6 +68,13 @@ var recipes = map[Kind]recipe{
 		wanted:   "etcd 3.4 (etcd)",
 		packages: []string{"etcd-server"},
 		suites:   []string{"bookworm", ownSuite},
+	},
+	Mydumper: {
+		env: "MYDUMPER", program: "mydumper", path: "usr/bin/mydumper",
+		version:  regexp.MustCompile(`mydumper v?(\d+\.\d+\.\d+)`),
+		wanted:   "mydumper",
+		packages: []string{"mydumper"},
+		suites:   []string{ownSuite, "bookworm", "unstable"},
 	},
 }
 
@@ -120,9 +129,33 @@ func (b *Binary) PathArgs() []string {
 			"--character-sets-dir=" + filepath.Join(b.Root, "usr/share/mysql/charsets"),
 			"--plugin-dir=" + filepath.Join(b.Root, "usr/lib/mysql/plugin"),
 		}
-	case Etcd:
+	case Etcd, Mydumper:
 	}
 	return nil
+}
+
+// Tool returns the command line that runs another program of the same package, such as mysqldump of MySQL: one of the same
+// folder for a fetched server, else one in PATH.
+func (b *Binary) Tool(name string, args ...string) ([]string, error) {
+	path := filepath.Join(b.Root, "usr/bin", name)
+	if b.Root == "" {
+		var err error
+		if path, err = exec.LookPath(name); err != nil {
+			return nil, fmt.Errorf("a program that belongs to %s: %w", b.Path, err)
+		}
+	} else if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("a program that belongs to %s: %w", b.Path, err)
+	}
+	argv := append(append([]string{}, b.loader...), path)
+	return append(argv, args...), nil
+}
+
+// ToolEnv returns the environment variables without which the programs of [Binary.Tool] don't find their files.
+func (b *Binary) ToolEnv() []string {
+	if b.Root == "" || b.Kind != Mydumper {
+		return nil
+	}
+	return []string{"MARIADB_PLUGIN_DIR=" + filepath.Join(b.Root, "usr/lib", triplet(), "libmariadb3/plugin")}
 }
 
 // Find returns the first server of that kind that runs: the one that the environment
@@ -183,7 +216,7 @@ func fetched(ctx context.Context, k Kind, root string) (*Binary, error) {
 func probe(ctx context.Context, b *Binary) (*Binary, error) {
 	r := recipes[b.Kind]
 	args := []string{"--no-defaults", "--version"}
-	if b.Kind == Etcd {
+	if b.Kind == Etcd || b.Kind == Mydumper {
 		args = args[1:]
 	}
 	argv := b.Command(args...)

@@ -163,6 +163,9 @@ func (e *Etcd) health(ctx context.Context) error {
 	return nil
 }
 
+// PID returns the process id, 0 when it doesn't run.
+func (e *Etcd) PID() int { return e.d.pid() }
+
 // Addr returns "127.0.0.1:port" for clients.
 func (e *Etcd) Addr() string { return loopback(e.Port) }
 

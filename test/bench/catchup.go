@@ -22,7 +22,7 @@ var nativeArgs = []string{"--replica-parallel-workers=4", "--replica-preserve-co
 func catchUpPart(ctx context.Context, o options, p *part) error {
 	p.Title = fmt.Sprintf("catch-up of %d oltp_write_only transactions on 2 x %d rows", o.backlog, o.tableRows)
 	p.columns = append(processColumns("source", "target", "library"), column{"lib MiB", "peak library", 0}, column{"tx/s", "rate", 0})
-	l, err := newLab(ctx, o, "root")
+	l, err := newLab(ctx, o, labOptions{})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type way struct {
 func copyPart(ctx context.Context, o options, p *part) error {
 	p.Title = fmt.Sprintf("copy of %d sysbench rows in two tables with a secondary key", o.rows)
 	p.columns = append(processColumns("source", "target", "client", "library"), column{"client MiB", "peak client", 0}, column{"lib MiB", "peak library", 0})
-	l, err := newLab(ctx, o, "root")
+	l, err := newLab(ctx, o, labOptions{})
 	if err != nil {
 		return err
 	}
@@ -170,8 +170,16 @@ func (l *lab) copied(ctx context.Context, w *worker, m *meter) (figures, error) 
 func costPart(ctx context.Context, o options, p *part) error {
 	p.Title = "cost per row of a copy by tablehaul"
 	p.columns = []column{
-		{"wall s", "wall", 2}, {"CPU s", "cpu", 2}, {"CPU s/M", "cpu per million", 2}, {"source/M", "source per million", 2}, {"target/M", "target per million", 2},
-		{"library/M", "library per million", 2}, {"wall s/M", "wall per million", 2}, {"lib MiB", "peak library", 0}, {"CPU/row x", "cpu ratio", 2}, {"wall/row x", "wall ratio", 2},
+		{"wall s", "wall", 2},
+		{"CPU s", "cpu", 2},
+		{"CPU s/M", "cpu per million", 2},
+		{"source/M", "source per million", 2},
+		{"target/M", "target per million", 2},
+		{"library/M", "library per million", 2},
+		{"wall s/M", "wall per million", 2},
+		{"lib MiB", "peak library", 0},
+		{"CPU/row x", "cpu ratio", 2},
+		{"wall/row x", "wall ratio", 2},
 	}
 	for i, millions := range o.sizes {
 		if err := costOf(ctx, o, p, millions, i == 0); err != nil {
@@ -189,7 +197,7 @@ func costPart(ctx context.Context, o options, p *part) error {
 
 // costOf measures one size on servers of its own, which leave nothing on the disk.
 func costOf(ctx context.Context, o options, p *part, millions float64, first bool) error {
-	l, err := newLab(ctx, o, "root")
+	l, err := newLab(ctx, o, labOptions{})
 	if err != nil {
 		return err
 	}

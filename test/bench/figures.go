@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -127,16 +126,4 @@ func peakOf(pid int) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("process %d has ended", pid)
-}
-
-// samples collects numbers from several goroutines.
-type samples struct {
-	mu     sync.Mutex
-	values []float64
-}
-
-func (s *samples) add(v float64) {
-	s.mu.Lock()
-	s.values = append(s.values, v)
-	s.mu.Unlock()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,9 +34,17 @@ type lab struct {
 	cpu, loadCPU string
 }
 
-// newLab starts everything; sourceArgs are more settings of the source alone.
-func newLab(ctx context.Context, o options, user string, sourceArgs ...string) (l *lab, err error) {
-	l = &lab{opts: o, user: user}
+// labOptions are what a part needs besides.
+type labOptions struct {
+	user       string   // tablehaul's account; default root
+	sourceArgs []string // settings of the source alone
+	// memory is a folder in memory for the target's files; empty is the disk, as for the source.
+	memory string
+}
+
+// newLab starts everything.
+func newLab(ctx context.Context, o options, lo labOptions) (l *lab, err error) {
+	l = &lab{opts: o, user: cmp.Or(lo.user, "root")}
 	defer func() {
 		if err != nil {
 			l.close()
@@ -44,15 +53,15 @@ func newLab(ctx context.Context, o options, user string, sourceArgs ...string) (
 	if l.dir, err = os.MkdirTemp("", "tablehaul-bench"); err != nil {
 		return nil, err
 	}
-	if l.src, err = startServer(ctx, sourceArgs...); err != nil {
+	if l.src, err = startServer(ctx, lo.sourceArgs...); err != nil {
 		return nil, err
 	}
-	if l.dst, err = startServer(ctx); err != nil {
+	if l.dst, err = startServerIn(ctx, lo.memory); err != nil {
 		return nil, err
 	}
-	if user != "root" {
+	if l.user != "root" {
 		for _, s := range []*replicationtest.Server{l.src, l.dst} {
-			if err = s.CreateUser(ctx, user, "", "ALL ON *.*"); err != nil {
+			if err = s.CreateUser(ctx, l.user, "", "ALL ON *.*"); err != nil {
 				return nil, err
 			}
 		}
@@ -60,7 +69,7 @@ func newLab(ctx context.Context, o options, user string, sourceArgs ...string) (
 	if l.etcd, err = replicationtest.RunEtcd(ctx, replicationtest.EtcdOptions{}); err != nil {
 		return nil, err
 	}
-	if l.ts, l.m, err = openMigrator(ctx, l.etcd.Addr(), user, migrate.Trace{}); err != nil {
+	if l.ts, l.m, err = openMigrator(ctx, l.etcd.Addr(), l.user, migrate.Trace{}); err != nil {
 		return nil, err
 	}
 	err = errors.Join(
@@ -72,13 +81,30 @@ func newLab(ctx context.Context, o options, user string, sourceArgs ...string) (
 			DBNameOverride: "commerce", MySQLHostname: l.dst.Host, MySQLPort: int32(l.dst.Port),
 		}),
 		mount.Register(ctx, l.ts, mount.Cluster{Name: "ext1", Type: mount.MySQL, Hosts: []string{l.src.Addr()}},
-			mount.RegisterOptions{Credentials: mount.Static(mount.Login{User: user})}),
+			mount.RegisterOptions{Credentials: mount.Static(mount.Login{User: l.user})}),
 	)
 	return l, err
 }
 
 func startServer(ctx context.Context, args ...string) (*replicationtest.Server, error) {
 	return replicationtest.RunMySQL(ctx, replicationtest.MySQLOptions{Args: append(serverArgs[:len(serverArgs):len(serverArgs)], args...)})
+}
+
+// startServerIn starts a server whose files are in folder; empty is the usual one.
+func startServerIn(ctx context.Context, folder string) (s *replicationtest.Server, err error) {
+	if folder == "" {
+		return startServer(ctx)
+	}
+	const name = "TMPDIR" // where replicationtest makes its folders
+	usual, had := os.LookupEnv(name)
+	if err := os.Setenv(name, folder); err != nil {
+		return nil, err
+	}
+	s, err = startServer(ctx)
+	if had {
+		return s, errors.Join(err, os.Setenv(name, usual))
+	}
+	return s, errors.Join(err, os.Unsetenv(name))
 }
 
 func (l *lab) close() {

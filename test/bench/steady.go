@@ -22,10 +22,18 @@ const pollEvery = time.Millisecond
 func steadyPart(ctx context.Context, o options, p *part) error {
 	p.Title = fmt.Sprintf("lag at %d oltp_write_only transactions/s on 2 x %d rows", o.rate, o.tableRows)
 	p.columns = []column{
-		{"tx/s", "rate", 0}, {"p50 ms", "p50", 1}, {"p90 ms", "p90", 1}, {"p99 ms", "p99", 1}, {"max ms", "max", 1},
-		{"CPU s", "cpu", 2}, {"source", "cpu source", 2}, {"target", "cpu target", 2}, {"library", "cpu library", 2}, {"lib MiB", "peak library", 0},
+		{"tx/s", "rate", 0},
+		{"p50 ms", "p50", 1},
+		{"p90 ms", "p90", 1},
+		{"p99 ms", "p99", 1},
+		{"max ms", "max", 1},
+		{"CPU s", "cpu", 2},
+		{"source", "cpu source", 2},
+		{"target", "cpu target", 2},
+		{"library", "cpu library", 2},
+		{"lib MiB", "peak library", 0},
 	}
-	l, err := newLab(ctx, o, "root")
+	l, err := newLab(ctx, o, labOptions{})
 	if err != nil {
 		return err
 	}

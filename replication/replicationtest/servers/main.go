@@ -63,7 +63,7 @@ func command(ctx context.Context, args []string) int {
 		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 		get = func(k serverbin.Kind) (*serverbin.Binary, error) {
 			b, err := serverbin.Fetch(ctx, k, log)
-			if err == nil && k != serverbin.Etcd {
+			if err == nil && (k == serverbin.MySQL || k == serverbin.MariaDB) {
 				_, err = serverbin.DataDir(ctx, b)
 			}
 			return b, err
@@ -104,7 +104,7 @@ func runServer(ctx context.Context, args []string) int {
 		return 1
 	}
 	var argv []string
-	if k == serverbin.Etcd {
+	if k != serverbin.MySQL && k != serverbin.MariaDB {
 		argv = b.Command(args[1:]...)
 	} else {
 		argv = b.Command(append(append([]string{"--no-defaults"}, b.PathArgs()...), args[1:]...)...)
