@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,6 +25,8 @@ type copier struct {
 	opts   Options
 	work   *workList
 	memory *semaphore.Weighted
+	// flying counts chunks that are in the log and not committed.
+	flying atomic.Int64
 	// later are the tables that are begun when those that they reference are whole (kinship).
 	later []*Table
 
@@ -54,8 +57,9 @@ func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
 
 // begin puts what is missing of a table on the list.
 func (c *copier) begin(t *Table, have []Span) {
+	pace := newPace(c.opts.ChunkBytes)
 	for _, span := range NewSpanSet(t, have...).Missing() {
-		c.work.add(&job{table: t, span: span, rows: min(1000, c.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
+		c.work.add(&job{table: t, pace: pace, span: span, rows: min(1000, c.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
 	}
 }
 
@@ -124,7 +128,7 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		}
 	}
 	limit := c.limit(j)
-	held := int64(limit.Bytes)
+	held := int64(max(limit.Bytes, min(j.expect, c.opts.CopyBytes)))
 	if err := c.memory.Acquire(ctx, held); err != nil {
 		return context.Cause(ctx)
 	}
@@ -141,11 +145,13 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		release()
 		return err
 	}
+	began := time.Now()
 	chunk, end, err := c.read(ctx, j, limit, read)
 	if err != nil {
 		release()
 		return err
 	}
+	reading := time.Since(began)
 	if whole := (chunk.Span.Lo == nil && chunk.Span.Hi == nil); c.seq.kin.self[j.table] && !whole {
 		release()
 		return c.seq.kin.tooLarge(j.table, limit.Bytes)
@@ -159,7 +165,9 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		return c.seq.await(ctx, end, func(ctx context.Context, err error) error {
 			if err == nil {
 				c.passed(asked)
-				err = c.seq.place(ctx, w, chunk, release)
+				if err = c.seq.place(ctx, w, chunk, c.fly(j.pace, chunk.Bytes, reading, release)); err != nil {
+					c.flying.Add(-1)
+				}
 			} else {
 				c.seq.drop(w)
 			}
@@ -169,7 +177,7 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 			case errors.Is(err, errWindowFull), errors.Is(err, errSpoiled), errors.Is(err, errCascade), errors.Is(err, errServerChanged):
 				release()
 				c.opts.Trace.chunkRetried(ctx, ChunkInfo{Table: j.table, Span: chunk.Span}, err)
-				c.work.add(&job{table: j.table, span: chunk.Span, rows: max(1, len(chunk.Rows)/2), tight: errors.Is(err, errCascade)})
+				c.work.add(&job{table: j.table, pace: j.pace, span: chunk.Span, rows: max(1, len(chunk.Rows)/2), tight: errors.Is(err, errCascade)})
 				c.work.done()
 			default:
 				return err
@@ -185,6 +193,18 @@ func (c *copier) limit(j *job) Limit {
 		return Limit{Rows: math.MaxInt32, Bytes: c.opts.CopyBytes}
 	}
 	return Limit{Rows: j.rows, Bytes: min(c.opts.ChunkBytes, c.opts.CopyBytes)}
+}
+
+// fly returns what to call when a chunk that is put into the log now has been committed.
+func (c *copier) fly(p *pace, bytes int, reading time.Duration, release func()) func() {
+	// Those before it are written first, as many at once as are read at once.
+	turns := max(1, float64(c.flying.Add(1))/float64(c.opts.Readers))
+	placed := time.Now()
+	return func() {
+		c.flying.Add(-1)
+		p.took(bytes, reading, time.Duration(float64(time.Since(placed))/turns))
+		release()
+	}
 }
 
 // open opens the window and returns the position that the log has been read up to.
@@ -236,7 +256,7 @@ func (c *copier) split(ctx context.Context, j *job) error {
 		return err
 	}
 	for i, k := range keys {
-		part := &job{table: j.table, span: Span{Lo: k}, rows: j.rows}
+		part := &job{table: j.table, pace: j.pace, span: Span{Lo: k}, rows: j.rows}
 		if i+1 < len(keys) {
 			part.span.Hi = keys[i+1]
 		} else {
@@ -307,8 +327,11 @@ type job struct {
 	table *Table
 	span  Span
 	// rows is how many rows the next chunk may have.
-	rows  int
-	fresh bool
+	rows int
+	// expect is how many bytes that may be.
+	expect int
+	pace   *pace
+	fresh  bool
 	// tight says that the window should be short: foreign keys spoil it.
 	tight bool
 }
@@ -318,11 +341,13 @@ func (j *job) after(c *Chunk, o Options) *job {
 	if string(c.Span.Hi) == string(j.span.Hi) && (c.Span.Hi == nil) == (j.span.Hi == nil) {
 		return nil
 	}
-	rest := &job{table: j.table, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}
+	rest := &job{table: j.table, pace: j.pace, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}
 	if n := len(c.Rows); n > 0 && c.Bytes > 0 {
-		// Grow or shrink towards the wanted bytes, at most by four at once.
-		want := int(int64(o.ChunkBytes) * int64(n) / int64(c.Bytes))
+		// Grow or shrink towards the wanted bytes, at most by four at once. A little less is wanted, since a chunk that gets too
+		// large is cut, and the rest was read for nothing.
+		want := int(int64(j.pace.want()) * 15 / 16 * int64(n) / int64(c.Bytes))
 		rest.rows = max(1, min(want, 4*max(n, j.rows), o.ChunkRows))
+		rest.expect = int(int64(c.Bytes) * int64(rest.rows) / int64(n))
 	}
 	return rest
 }

@@ -33,9 +33,10 @@ const (
 type Options struct {
 	// Readers is how many chunks are read at once; default 4.
 	Readers int
-	// ChunkBytes is the wanted size of a chunk; default 1 MiB. ChunkRows bounds its rows; default 20,000.
+	// ChunkBytes is the size that chunks grow to while reading and writing one is quick, about half a second; default
+	// 4 MiB. They shrink when it takes more than a second. ChunkRows bounds a chunk's rows; default 100,000.
 	ChunkBytes, ChunkRows int
-	// CopyBytes bounds the memory of all chunks between their read and their commit; default 12 MiB.
+	// CopyBytes bounds the memory of all chunks between their read and their commit; default 24 MiB.
 	CopyBytes int
 	// WindowBytes bounds the memory of one chunk's window; a chunk that needs more is read again in smaller
 	// pieces. Default 16 MiB.
@@ -54,9 +55,9 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Readers = cmp.Or(o.Readers, 4)
-	o.ChunkBytes = cmp.Or(o.ChunkBytes, 1<<20)
-	o.ChunkRows = cmp.Or(o.ChunkRows, 20_000)
-	o.CopyBytes = max(cmp.Or(o.CopyBytes, 12<<20), o.ChunkBytes)
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, 4<<20)
+	o.ChunkRows = cmp.Or(o.ChunkRows, 100_000)
+	o.CopyBytes = max(cmp.Or(o.CopyBytes, 24<<20), o.ChunkBytes)
 	o.WindowBytes = cmp.Or(o.WindowBytes, 16<<20)
 	o.ReportInterval = cmp.Or(o.ReportInterval, time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
@@ -22,6 +23,8 @@ type tableReader struct {
 	width int
 	// fixes are the columns whose values in the result are not canonical.
 	fixes []fix
+	// bytes and rows are those of the last chunk: about what the next one takes.
+	bytes, rows atomic.Int64
 }
 
 // A fix makes the canonical value of the column at column. For JSON, extra is the first of two columns that help.
@@ -178,8 +181,8 @@ func (r *tableReader) read(c *conn, query []byte, span replication.Span, limit r
 	if maxBytes <= 0 {
 		maxBytes = math.MaxInt
 	}
-	var buf []byte
-	var ends []int
+	buf := make([]byte, 0, min(int(r.bytes.Load())*17/16, maxBytes/16*17))
+	ends := make([]int, 0, int(r.rows.Load())*17/16)
 	skipped, cut := 0, false
 	var scratch []byte
 	for {
@@ -213,6 +216,8 @@ func (r *tableReader) read(c *conn, query []byte, span replication.Span, limit r
 		}
 		ends = append(ends, len(buf))
 	}
+	r.bytes.Store(int64(len(buf)))
+	r.rows.Store(int64(len(ends)))
 	chunk := &replication.Chunk{Table: r.table, Span: span, Bytes: len(buf), Rows: make([]replication.Row, len(ends))}
 	start := 0
 	for i, end := range ends {
