@@ -201,10 +201,15 @@ type splitTable struct {
 // split takes the keys that can wait out of a table's definition.
 func (c *creation) split(name string) splitTable {
 	s := c.sourceStates[0]
-	ct := s.tables[name].create
-	none := func(definition) bool { return false }
+	definitionOf := func(name string) *createText {
+		if c.opts.DropForeignKeys {
+			return s.tables[name].create.withoutForeignKeys()
+		}
+		return s.tables[name].create
+	}
+	ct := definitionOf(name)
 	if c.opts.KeepSecondaryKeys {
-		return splitTable{create: ct.without(none)}
+		return splitTable{create: ct.without(func(definition) bool { return false })}
 	}
 	identity := ""
 	for _, m := range s.models {
@@ -214,7 +219,7 @@ func (c *creation) split(name string) splitTable {
 	}
 	var needed [][]string
 	for _, other := range s.selected {
-		for _, fk := range s.tables[other].create.kinds(defForeignKey) {
+		for _, fk := range definitionOf(other).kinds(defForeignKey) {
 			if fk.refTable == name {
 				needed = append(needed, fk.refColumns)
 			}
@@ -245,8 +250,7 @@ func (c *creation) do(ctx context.Context, s Step) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, err = db.ExecContext(ctx, s.SQL)
-		return "created table " + s.Object, err
+		return "created table " + s.Object, createTable(ctx, db, s.SQL)
 	case StepReady:
 		return "", c.moveAll(ctx, t, eventCreated)
 	case StepStart:

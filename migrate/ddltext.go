@@ -334,6 +334,17 @@ func (c *createText) without(drop func(definition) bool) string {
 	return c.head + "\n" + strings.Join(kept, ",\n") + "\n" + c.tail
 }
 
+// withoutForeignKeys is the table without its foreign keys; the keys that serve them stay.
+func (c *createText) withoutForeignKeys() *createText {
+	out := &createText{head: c.head, tail: c.tail}
+	for _, d := range c.defs {
+		if d.kind != defForeignKey {
+			out.defs = append(out.defs, d)
+		}
+	}
+	return out
+}
+
 // kinds are the definitions of one kind.
 func (c *createText) kinds(kind defKind) []definition {
 	var out []definition

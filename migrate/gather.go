@@ -49,6 +49,7 @@ func (c *creation) preflight(ctx context.Context) error {
 			return fmt.Errorf("source shard %s/%s: %w", c.source, s.shard, err)
 		}
 		checkTables(&c.fs, c.opts, s)
+		checkCascades(&c.fs, c.opts, s, c.m.copyBytes())
 	}
 	for i, t := range c.targetStates {
 		checkTargetServer(&c.fs, t.server, t.schema, c.m.opts.SidecarDatabase)
@@ -59,6 +60,7 @@ func (c *creation) preflight(ctx context.Context) error {
 			return fmt.Errorf("target shard %s/%s: %w", t.schema, t.shard, err)
 		}
 		checkTargetTables(&c.fs, c.sourceStates[0], t)
+		checkTargetForeignKeys(&c.fs, c.opts, c.sourceStates[0], t)
 	}
 	return nil
 }
@@ -106,6 +108,9 @@ func (s *sourceState) describe(ctx context.Context, db *sql.DB) error {
 	if s.shapes, err = shapes(ctx, db, s.schema, readable); err != nil {
 		return err
 	}
+	if s.foreignKeys, err = listForeignKeys(ctx, db, s.schema); err != nil {
+		return err
+	}
 	s.triggers, err = listTriggers(ctx, db, s.schema)
 	return err
 }
@@ -121,6 +126,9 @@ func readTarget(ctx context.Context, t *targetShard) (*targetState, error) {
 		return st, err
 	}
 	if st.tables, err = listTables(ctx, t.admin, st.schema); err != nil {
+		return nil, err
+	}
+	if st.foreignKeys, err = listForeignKeys(ctx, t.admin, st.schema); err != nil {
 		return nil, err
 	}
 	st.triggers, err = listTriggers(ctx, t.admin, st.schema)

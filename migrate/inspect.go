@@ -112,8 +112,9 @@ func showGrants(ctx context.Context, db *sql.DB, mariadb bool) ([]string, error)
 // A table is one table or view of a database.
 type table struct {
 	name, kind, engine string
-	rows               int64
-	create             *createText
+	// rows and bytes are estimates; bytes is without secondary keys.
+	rows, bytes int64
+	create      *createText
 }
 
 // listTables reads what is in a database, by name. Rows are fresh estimates.
@@ -126,10 +127,11 @@ func listTables(ctx context.Context, db *sql.DB, schema string) (map[string]*tab
 	// MySQL 8 answers from a cache that may be a day old otherwise. Servers that do not know the variable have no cache.
 	_, _ = conn.ExecContext(ctx, "SET SESSION information_schema_stats_expiry = 0")
 	tables := map[string]*table{}
-	err = queryStrings(ctx, conn, "SELECT TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(TABLE_ROWS, 0) FROM information_schema.TABLES"+
+	err = queryStrings(ctx, conn, "SELECT TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, ''), IFNULL(TABLE_ROWS, 0), IFNULL(DATA_LENGTH, 0) FROM information_schema.TABLES"+
 		" WHERE TABLE_SCHEMA = "+literal(schema), func(v []string) {
 		rows, _ := strconv.ParseInt(v[3], 10, 64)
-		tables[v[0]] = &table{name: v[0], kind: v[1], engine: v[2], rows: rows}
+		bytes, _ := strconv.ParseInt(v[4], 10, 64)
+		tables[v[0]] = &table{name: v[0], kind: v[1], engine: v[2], rows: rows, bytes: bytes}
 	})
 	return tables, err
 }

@@ -31,8 +31,8 @@ type Options struct {
 	// Error; default 1 h, negative for ever. Waits grow from 100 ms to 5 s. Errors that can't go away by themselves are not tried again.
 	RetryTime time.Duration
 	// HangTimeout is how long a MySQL server may be silent in the middle of a statement before a second connection asks
-	// whether it still works on it; default 10 s, negative never asks. A server that does not answer twice, within 5 s each, hangs:
-	// its stream is interrupted and tried again.
+	// whether it still works on it; default 10 s, negative never asks. A server that does not answer that twice, within 5 s (or HangTimeout, if
+	// that is shorter) each, hangs: its stream is interrupted and tried again.
 	HangTimeout time.Duration
 	// Stream holds the engine's settings: readers, chunk sizes and memory bounds. OnDDL, StopAfterCopy, Logger and Trace of it
 	// are set per workflow, and what is given here is not used, but for the hooks of Stream.Trace.
@@ -97,6 +97,10 @@ type CreateOptions struct {
 	// KeepSecondaryKeys creates the target tables with all their keys. By default, secondary keys are
 	// added when a table's rows are there, which is faster.
 	KeepSecondaryKeys bool
+	// DropForeignKeys creates the target tables without foreign keys; the secondary keys that serve them stay. It also lets tables be
+	// moved whose foreign keys reference tables that are not. It is refused where the target needs them, since the source does
+	// not log what they do (MySQL before 9.6).
+	DropForeignKeys bool
 	// SourceTimeZone is an IANA name, such as "Europe/Berlin": DATETIME values of the source are times in that
 	// zone and become UTC on the target. Empty copies them as they are.
 	SourceTimeZone string

@@ -21,18 +21,21 @@ type sourceState struct {
 	selected []string
 	models   []*replication.Table
 	shapes   map[string]*shape
+	// foreignKeys are all of the database.
+	foreignKeys []*foreignKey
 }
 
 // A targetState is what was read of one target shard.
 type targetState struct {
-	shard    string
-	schema   string
-	exists   bool // the database
-	server   *server
-	tables   map[string]*table
-	filled   map[string]bool // tables that hold rows
-	triggers map[string][]string
-	shapes   map[string]*shape
+	shard       string
+	schema      string
+	exists      bool // the database
+	server      *server
+	tables      map[string]*table
+	filled      map[string]bool // tables that hold rows
+	triggers    map[string][]string
+	shapes      map[string]*shape
+	foreignKeys []*foreignKey
 	// taken says which workflow of the shard moves a table already.
 	taken map[string]string
 }
@@ -173,7 +176,7 @@ func checkTables(fs *findings, o CreateOptions, s *sourceState) {
 				"create them on the target after Complete")
 		}
 		if t.create != nil {
-			checkForeignKeys(fs, s, t)
+			checkForeignKeys(fs, o, s, t)
 		}
 	}
 	for _, m := range s.models {
@@ -200,26 +203,6 @@ func zonedKeyColumn(t *replication.Table) string {
 		}
 	}
 	return ""
-}
-
-// checkForeignKeys looks at where a table's foreign keys lead to and what they do by themselves.
-func checkForeignKeys(fs *findings, s *sourceState, t *table) {
-	for _, fk := range t.create.kinds(defForeignKey) {
-		add := func(code Code, message, fix string) {
-			fs.add(Finding{Code: code, Side: SideSource, Server: s.server.addr, Object: t.name, Message: message, Fix: fix})
-		}
-		what := fmt.Sprintf("foreign key %s of table %s", ident(fk.name), ident(t.name))
-		switch {
-		case fk.refSchema != "" && fk.refSchema != s.schema:
-			add(CodeForeignKey, fmt.Sprintf("%s references the database %s", what, ident(fk.refSchema)), "drop the foreign key")
-		case !slices.Contains(s.selected, fk.refTable):
-			add(CodeForeignKey, fmt.Sprintf("%s references %s, which is not moved", what, ident(fk.refTable)), "move that table too, or drop the foreign key")
-		}
-		if fk.cascades && !s.server.logsCascades() {
-			add(CodeUnsupported, fmt.Sprintf("%s changes rows by itself, which MySQL %s does not log; that is not supported yet", what, s.server.version),
-				"use MySQL 9.6 or later as source, or ON DELETE and ON UPDATE NO ACTION")
-		}
-	}
 }
 
 // checkTargetTables looks at what is on a target shard already.

@@ -30,10 +30,10 @@ type migrateFlags struct {
 	dryRun bool
 
 	// Create
-	source                                   string
-	all, stopAfterCopy, autoStart, deferKeys bool
-	tables, exclude, cells                   list
-	onDDL, sourceTimeZone, sourceTabletTypes string
+	source                                                    string
+	all, stopAfterCopy, autoStart, deferKeys, dropForeignKeys bool
+	tables, exclude, cells                                    list
+	onDDL, sourceTimeZone, sourceTabletTypes                  string
 
 	// Complete
 	force, renameTables, dropTables bool
@@ -54,6 +54,7 @@ func (f *migrateFlags) define(fs *flag.FlagSet) {
 	fs.BoolVar(&f.autoStart, "auto_start", true, "Create: start at once")
 	fs.StringVar(&f.onDDL, "on_ddl", "IGNORE", "Create: `what` to do at a DDL on the source: IGNORE, STOP, EXEC, EXEC_IGNORE")
 	fs.BoolVar(&f.deferKeys, "defer_secondary_keys", true, "Create: add secondary keys after a table's rows")
+	fs.BoolVar(&f.dropForeignKeys, "drop_foreign_keys", false, "Create: make the target tables without foreign keys")
 	fs.StringVar(&f.sourceTimeZone, "source_time_zone", "", "Create: `zone` of the source's DATETIME values, converted to UTC; none: not converted")
 	fs.StringVar(&f.sourceTabletTypes, "tablet_types", "", "Create: `types` of source tablets to read from, best first; none: replica,primary")
 	fs.Var(&f.cells, "cells", "Create: source `cells` to read from, best first; none: any")
@@ -74,7 +75,7 @@ func migrateCommand(fs *flag.FlagSet) runFunc {
 	return actions(fs,
 		action{
 			name: "Create", args: name, run: f.create,
-			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "defer_secondary_keys", "source_time_zone", "tablet_types", "cells"},
+			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "defer_secondary_keys", "drop_foreign_keys", "source_time_zone", "tablet_types", "cells"},
 		},
 		action{
 			name: "Complete", args: name, run: f.complete,
@@ -96,7 +97,7 @@ func (f *migrateFlags) create(ctx context.Context, s *session, args []string) er
 	}
 	opts := migrate.CreateOptions{
 		Source: f.source, AllTables: f.all, Tables: f.tables, ExcludeTables: f.exclude,
-		StopAfterCopy: f.stopAfterCopy, NoAutoStart: !f.autoStart, KeepSecondaryKeys: !f.deferKeys,
+		StopAfterCopy: f.stopAfterCopy, NoAutoStart: !f.autoStart, KeepSecondaryKeys: !f.deferKeys, DropForeignKeys: f.dropForeignKeys,
 		SourceTimeZone: f.sourceTimeZone, Cells: f.cells, DryRun: f.dryRun,
 	}
 	var err error
