@@ -28,8 +28,8 @@ type Config struct {
 	// ReadTimeout and WriteTimeout bound one read or write on the network; 0 is none.
 	ReadTimeout, WriteTimeout time.Duration
 	// Silence is how long the server may be silent in the middle of an answer before it is asked over a second connection
-	// whether it is there, and at work; 0 is 10 s, negative never asks. A server that does not answer that twice within DialTimeout hangs: the
-	// call fails with what is transient for mysqlerr. A statement that runs is waited for, however long.
+	// whether it is there, and at work; 0 is 10 s, negative never asks. A server that does not answer that twice, within DialTimeout or Silence if that is
+	// shorter, hangs: the call fails with what is transient for mysqlerr. A statement that runs is waited for, however long.
 	Silence time.Duration
 }
 

@@ -264,7 +264,7 @@ func (w *waiting) ask() error {
 
 // probe asks the server over a connection of its own whether this one waits for a statement.
 func (g *guard) probe() (idle bool, err error) {
-	ctx, cancel := context.WithTimeout(g.ctx, g.cfg.timeout())
+	ctx, cancel := context.WithTimeout(g.ctx, min(g.cfg.timeout(), g.silence))
 	defer cancel()
 	cfg := g.cfg
 	cfg.Silence, cfg.Database = -1, ""

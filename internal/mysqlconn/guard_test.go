@@ -24,14 +24,14 @@ func TestGuard(t *testing.T) {
 	server := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
 	t.Run("LostAnswer", func(t *testing.T) { testLostAnswer(t, server) })
 	proxy := replicationtest.StartProxy(t, server.Addr())
-	cfg := mysqlconn.Config{Addr: proxy.Addr(), User: "root", Silence: 100 * time.Millisecond, DialTimeout: 400 * time.Millisecond}
+	cfg := mysqlconn.Config{Addr: proxy.Addr(), User: "root", Silence: 300 * time.Millisecond}
 	db, err := mysqlconn.Open(t.Context(), cfg, mysqlconn.Session{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	var got int
-	if err := db.QueryRowContext(t.Context(), "SELECT SLEEP(1.5) + 7").Scan(&got); err != nil || got != 7 {
+	if err := db.QueryRowContext(t.Context(), "SELECT SLEEP(2) + 7").Scan(&got); err != nil || got != 7 {
 		t.Fatalf("a long statement: %d, %v", got, err)
 	}
 	opened, _ := proxy.Stats()
@@ -52,7 +52,7 @@ func TestGuard(t *testing.T) {
 	if _, err := reading.Execute("SELECT SLEEP(1)"); err != nil {
 		t.Fatalf("a long statement: %v", err)
 	}
-	for _, d := range []time.Duration{10 * time.Millisecond, 300 * time.Millisecond} {
+	for _, d := range []time.Duration{10 * time.Millisecond, 500 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		if err := db.QueryRowContext(ctx, "SELECT SLEEP(60)").Scan(&got); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the caller's own deadline gives %v", err)
