@@ -75,7 +75,7 @@ type logReader struct {
 
 // run ends with an error, always.
 func (r *logReader) run(ctx context.Context) error {
-	var backoff retry.Backoff
+	backoff := retry.Backoff{Max: r.source.opts.ReadTimeout}
 	for failures := 0; ; {
 		before := r.last
 		err := mark(ctx, r.connect(ctx))
@@ -121,6 +121,9 @@ func (r *logReader) connect(ctx context.Context) error {
 	}()
 	server, checksum, err := checkServer(d.client, r.have)
 	if err == nil {
+		err = r.checkEnd(d.client, server)
+	}
+	if err == nil {
 		err = d.start(r.have, src.opts.Heartbeat, checksum)
 	}
 	if err != nil {
@@ -135,6 +138,36 @@ func (r *logReader) connect(ctx context.Context) error {
 	defer func() { r.have, r.last = a.have, a.last }()
 	defer a.close()
 	return r.events(d, a)
+}
+
+// checkEnd checks that the log of a server that was read from before still reaches as far. One that was reset may have the
+// same GTIDs again, for other transactions.
+func (r *logReader) checkEnd(c *client.Conn, server string) error {
+	if r.last.Server != server {
+		return nil
+	}
+	result, err := c.Execute(binlogStatus(c.GetServerVersion()))
+	if err != nil {
+		return err
+	}
+	if result.RowNumber() == 0 {
+		return ErrNoLog
+	}
+	end := replication.LogPos{Server: server}
+	file, err := result.GetString(0, 0)
+	if err != nil {
+		return err
+	}
+	if end.File, err = fileNumber(file); err != nil {
+		return err
+	}
+	if end.Offset, err = result.GetUint(0, 1); err != nil {
+		return err
+	}
+	if end.Before(r.last) {
+		return fmt.Errorf("server %s: %w: its log was read up to %s and ends at %s", server, replication.ErrHistory, r.last, end)
+	}
+	return nil
 }
 
 // events reads what the server sends, until there is an error.

@@ -68,7 +68,7 @@ func TestSilentLink(t *testing.T) {
 	f.exec("CREATE TABLE t (id int primary key)")
 	proxy := replicationtest.StartProxy(t, f.srv.Addr())
 	f.cfg.Addr = proxy.Addr()
-	s := f.open()
+	s := f.openWith(source.Options{Heartbeat: 100 * time.Millisecond, ReadTimeout: time.Second})
 	_, from := f.end(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
@@ -99,6 +99,75 @@ func TestSilentLink(t *testing.T) {
 	}
 	if opened, _ := proxy.Stats(); n != 1 || opened < 3 {
 		t.Errorf("%d changes over %d connections", n, opened)
+	}
+}
+
+// TestLinkStaysSilent: a link that swallows everything for good ends in a transient error.
+func TestLinkStaysSilent(t *testing.T) {
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int primary key)")
+	proxy := replicationtest.StartProxy(t, f.srv.Addr())
+	f.cfg.Addr = proxy.Addr()
+	f.cfg.DialTimeout = 100 * time.Millisecond
+	s := f.openWith(source.Options{Heartbeat: 20 * time.Millisecond, ReadTimeout: 100 * time.Millisecond})
+	_, from := f.end(s)
+	var err error
+	for _, err = range s.Transactions(t.Context(), from) {
+		if err != nil {
+			break
+		}
+		proxy.Freeze()
+	}
+	if !replication.Transient(err) || errors.Is(err, replication.ErrPositionGone) {
+		t.Errorf("a silent link: %v", err)
+	}
+	if _, err := source.Open(t.Context(), f.cfg, nil, source.Options{Heartbeat: time.Second, ReadTimeout: time.Second}); err == nil {
+		t.Error("a read timeout of one heartbeat was taken")
+	}
+}
+
+// TestHungConsumer: while nobody takes what is read, the server must not lose patience (its own net_write_timeout is 1 s here); if the
+// connection breaks all the same, the log goes on where it was, over a new one.
+func TestHungConsumer(t *testing.T) {
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int auto_increment primary key, v longblob)", "SET GLOBAL net_write_timeout=1")
+	defer f.exec("SET GLOBAL net_write_timeout=DEFAULT")
+	proxy := replicationtest.StartProxy(t, f.srv.Addr())
+	f.cfg.Addr = proxy.Addr()
+	s := f.openWith(source.Options{QueueBytes: 1, Heartbeat: 100 * time.Millisecond, ReadTimeout: time.Second})
+	_, from := f.end(s)
+	const rows = 40
+	for range rows {
+		f.exec("INSERT INTO t (v) VALUES (REPEAT('x', 1000000))")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	ticks := time.NewTicker(2500 * time.Millisecond) // the socket buffers hold a few rows, the rest waits in the server
+	defer ticks.Stop()
+	n, before := 0, 0
+	for x, err := range s.Transactions(ctx, from) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(x.Changes) == 0 {
+			continue
+		}
+		switch n++; n {
+		case 1:
+			before, _ = proxy.Stats()
+			<-ticks.C
+		case 20:
+			if now, _ := proxy.Stats(); now != before {
+				t.Errorf("%d connections were made while the consumer hung", now-before)
+			}
+			proxy.Drop()
+		}
+		if n == rows {
+			break
+		}
+	}
+	if now, _ := proxy.Stats(); n != rows || now == before {
+		t.Errorf("%d rows, %d new connections", n, now-before)
 	}
 }
 

@@ -150,6 +150,49 @@ func TestTransactionBoundaries(t *testing.T) {
 			[]string{"+(id=1, v='a') ", "+(id=2, v='b') "},
 		},
 		{
+			"two gtids by hand, the later one first, with a hole",
+			[]string{"SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d2'", "INSERT INTO t VALUES (1,'a')", "SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d0'",
+				"INSERT INTO t VALUES (2,'b')", "SET GTID_NEXT='AUTOMATIC'", "DELETE FROM t"},
+			[]string{"+(id=1, v='a') ", "+(id=2, v='b') ", "-(id=1, v='a') -(id=2, v='b') "},
+		},
+		{
+			"create table select of an opened name",
+			[]string{"INSERT INTO other VALUES (1)", "DROP TABLE other", "CREATE TABLE other (PRIMARY KEY (id)) SELECT 7 AS id"},
+			[]string{"", "", ""},
+		},
+		{
+			"savepoints within savepoints",
+			[]string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT a", "SAVEPOINT b", "UPDATE t SET v='x'", "ROLLBACK TO b", "INSERT INTO t VALUES (2,'b')",
+				"ROLLBACK TO a", "DELETE FROM t", "COMMIT"},
+			[]string{"+(id=1, v='a') -(id=1, v='a') "},
+		},
+		{
+			"statements of others, the last one unknown",
+			[]string{"CREATE FUNCTION fu() RETURNS int DETERMINISTIC RETURN 1", "CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DO DELETE FROM t", "DROP EVENT ev",
+				"CREATE DATABASE %[1]s_other", "CREATE TABLE %[1]s_other.t (id int primary key, v text)", "INSERT INTO %[1]s_other.t VALUES (1,'a')",
+				"CREATE PROCEDURE %[1]s_other.t() BEGIN DELETE FROM t; END", "TRUNCATE %[1]s_other.t", "DROP DATABASE %[1]s_other",
+				"CREATE USER 'u%[1]s'", "GRANT INSERT ON %[1]s.t TO 'u%[1]s'", "XA RECOVER", "DROP USER 'u%[1]s'", "CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS 4120 NAME 'Greek' DEFINITION 'x'"},
+			[]string{"", "", "", "", "", "", "", "", "", "", "", ""},
+		},
+		{
+			"compressed ddl and savepoints",
+			[]string{"SET SESSION binlog_transaction_compression=ON", "ALTER TABLE t COMMENT 'c'", "BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT s", "INSERT INTO t VALUES (2,'b')",
+				"ROLLBACK TO s", "COMMIT", "CREATE TABLE ctas (PRIMARY KEY(id)) SELECT * FROM t", "XA START 'c2'", "DELETE FROM t", "XA END 'c2'", "XA PREPARE 'c2'", "XA ROLLBACK 'c2'",
+				"XA START 'c3'", "DELETE FROM t", "XA END 'c3'", "XA COMMIT 'c3' ONE PHASE"},
+			[]string{"DDL[t] ", "+(id=1, v='a') ", "", "xa ", "-(id=1, v='a') "},
+		},
+		{
+			"the log rotates between dependent transactions",
+			[]string{"INSERT INTO t VALUES (1,'a')", "FLUSH BINARY LOGS", "UPDATE t SET id=2", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS", "SET SESSION binlog_transaction_compression=ON",
+				"UPDATE t SET id=3", "FLUSH BINARY LOGS", "DELETE FROM t"},
+			[]string{"+(id=1, v='a') ", "(id=1, v='a')>(id=2, v='a') ", "(id=2, v='a')>(id=3, v='a') ", "-(id=3, v='a') "},
+		},
+		{
+			"the clock of the session jumps",
+			[]string{"SET timestamp=1", "INSERT INTO t VALUES (1,'a')", "SET timestamp=2147483647", "DELETE FROM t", "SET timestamp=DEFAULT"},
+			[]string{"+(id=1, v='a') ", "-(id=1, v='a') "},
+		},
+		{
 			"functional and hidden keys",
 			[]string{"INSERT INTO fk (id, j) VALUES (1, '[1,2]')"},
 			[]string{"+(id=1, j='[1, 2]', g=2) "},
@@ -164,9 +207,13 @@ func TestTransactionBoundaries(t *testing.T) {
 				"CREATE TABLE child (id int primary key, p int, foreign key (p) references parent (id) on delete cascade on update cascade)")
 			s := f.open("t", "my", "fk", "child")
 			_, from := f.end(s)
+			stamp := time.Now().UnixNano() / 100
 			for i := range tc.statements {
-				if strings.Contains(tc.statements[i], "%d") {
-					tc.statements[i] = fmt.Sprintf(tc.statements[i], time.Now().UnixNano())
+				switch q := tc.statements[i]; {
+				case strings.Contains(q, "%d"):
+					tc.statements[i] = fmt.Sprintf(q, stamp)
+				case strings.Contains(q, "%[1]s"):
+					tc.statements[i] = fmt.Sprintf(q, f.schema)
 				}
 			}
 			f.exec(tc.statements...)

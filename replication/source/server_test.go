@@ -118,7 +118,12 @@ func (f *fixture) query(q string) string {
 
 func (f *fixture) open(tables ...string) *source.Source {
 	f.Helper()
-	s, err := source.Open(f.Context(), f.cfg, tables, source.Options{Heartbeat: 100 * time.Millisecond})
+	return f.openWith(source.Options{Heartbeat: 100 * time.Millisecond}, tables...)
+}
+
+func (f *fixture) openWith(opts source.Options, tables ...string) *source.Source {
+	f.Helper()
+	s, err := source.Open(f.Context(), f.cfg, tables, opts)
 	if err != nil {
 		f.Fatal(err)
 	}
