@@ -151,8 +151,10 @@ func TestTransactionBoundaries(t *testing.T) {
 		},
 		{
 			"two gtids by hand, the later one first, with a hole",
-			[]string{"SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d2'", "INSERT INTO t VALUES (1,'a')", "SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d0'",
-				"INSERT INTO t VALUES (2,'b')", "SET GTID_NEXT='AUTOMATIC'", "DELETE FROM t"},
+			[]string{
+				"SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d2'", "INSERT INTO t VALUES (1,'a')", "SET GTID_NEXT='bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:%d0'",
+				"INSERT INTO t VALUES (2,'b')", "SET GTID_NEXT='AUTOMATIC'", "DELETE FROM t",
+			},
 			[]string{"+(id=1, v='a') ", "+(id=2, v='b') ", "-(id=1, v='a') -(id=2, v='b') "},
 		},
 		{
@@ -162,29 +164,37 @@ func TestTransactionBoundaries(t *testing.T) {
 		},
 		{
 			"savepoints within savepoints",
-			[]string{"BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT a", "SAVEPOINT b", "UPDATE t SET v='x'", "ROLLBACK TO b", "INSERT INTO t VALUES (2,'b')",
-				"ROLLBACK TO a", "DELETE FROM t", "COMMIT"},
+			[]string{
+				"BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT a", "SAVEPOINT b", "UPDATE t SET v='x'", "ROLLBACK TO b", "INSERT INTO t VALUES (2,'b')",
+				"ROLLBACK TO a", "DELETE FROM t", "COMMIT",
+			},
 			[]string{"+(id=1, v='a') -(id=1, v='a') "},
 		},
 		{
 			"statements of others, the last one unknown",
-			[]string{"CREATE FUNCTION fu() RETURNS int DETERMINISTIC RETURN 1", "CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DO DELETE FROM t", "DROP EVENT ev",
+			[]string{
+				"CREATE FUNCTION fu() RETURNS int DETERMINISTIC RETURN 1", "CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DO DELETE FROM t", "DROP EVENT ev",
 				"CREATE DATABASE %[1]s_other", "CREATE TABLE %[1]s_other.t (id int primary key, v text)", "INSERT INTO %[1]s_other.t VALUES (1,'a')",
 				"CREATE PROCEDURE %[1]s_other.t() BEGIN DELETE FROM t; END", "TRUNCATE %[1]s_other.t", "DROP DATABASE %[1]s_other",
-				"CREATE USER 'u%[1]s'", "GRANT INSERT ON %[1]s.t TO 'u%[1]s'", "XA RECOVER", "DROP USER 'u%[1]s'", "CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS 4120 NAME 'Greek' DEFINITION 'x'"},
+				"CREATE USER 'u%[1]s'", "GRANT INSERT ON %[1]s.t TO 'u%[1]s'", "XA RECOVER", "DROP USER 'u%[1]s'", "CREATE SPATIAL REFERENCE SYSTEM IF NOT EXISTS 4120 NAME 'Greek' DEFINITION 'x'",
+			},
 			[]string{"", "", "", "", "", "", "", "", "", "", "", ""},
 		},
 		{
 			"compressed ddl and savepoints",
-			[]string{"SET SESSION binlog_transaction_compression=ON", "ALTER TABLE t COMMENT 'c'", "BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT s", "INSERT INTO t VALUES (2,'b')",
+			[]string{
+				"SET SESSION binlog_transaction_compression=ON", "ALTER TABLE t COMMENT 'c'", "BEGIN", "INSERT INTO t VALUES (1,'a')", "SAVEPOINT s", "INSERT INTO t VALUES (2,'b')",
 				"ROLLBACK TO s", "COMMIT", "CREATE TABLE ctas (PRIMARY KEY(id)) SELECT * FROM t", "XA START 'c2'", "DELETE FROM t", "XA END 'c2'", "XA PREPARE 'c2'", "XA ROLLBACK 'c2'",
-				"XA START 'c3'", "DELETE FROM t", "XA END 'c3'", "XA COMMIT 'c3' ONE PHASE"},
+				"XA START 'c3'", "DELETE FROM t", "XA END 'c3'", "XA COMMIT 'c3' ONE PHASE",
+			},
 			[]string{"DDL[t] ", "+(id=1, v='a') ", "", "xa ", "-(id=1, v='a') "},
 		},
 		{
 			"the log rotates between dependent transactions",
-			[]string{"INSERT INTO t VALUES (1,'a')", "FLUSH BINARY LOGS", "UPDATE t SET id=2", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS", "SET SESSION binlog_transaction_compression=ON",
-				"UPDATE t SET id=3", "FLUSH BINARY LOGS", "DELETE FROM t"},
+			[]string{
+				"INSERT INTO t VALUES (1,'a')", "FLUSH BINARY LOGS", "UPDATE t SET id=2", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS", "SET SESSION binlog_transaction_compression=ON",
+				"UPDATE t SET id=3", "FLUSH BINARY LOGS", "DELETE FROM t",
+			},
 			[]string{"+(id=1, v='a') ", "(id=1, v='a')>(id=2, v='a') ", "(id=2, v='a')>(id=3, v='a') ", "-(id=3, v='a') "},
 		},
 		{
