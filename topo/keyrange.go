@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -115,6 +117,44 @@ func (r KeyRange) Intersect(o KeyRange) (KeyRange, bool) {
 		return KeyRange{}, false
 	}
 	return both, true
+}
+
+// Split cuts the range into n ranges of equal size, or, where that isn't possible, of sizes that differ by one in the
+// last byte of their bounds. Bounds are as short as they can be, all of one length. The whole range is cut as Vitess
+// cuts it: Split(4) gives -40, 40-80, 80-c0 and c0-, Split(3) gives -55, 55-aa and aa-.
+//
+// A number below 1 is refused with a [*NameError].
+func (r KeyRange) Split(n int) ([]KeyRange, error) {
+	if n < 1 {
+		return nil, &NameError{Kind: "number of key ranges", Name: strconv.Itoa(n), Reason: "it is below 1"}
+	}
+	from, to := trimZeros(r.start), trimZeros(r.end)
+	width := max(1, len(from), len(to))
+	for ; ; width++ {
+		low, high := padded(from, width), padded(to, width)
+		if r.end == "" {
+			high.Lsh(big.NewInt(1), uint(8*width))
+		}
+		span := high.Sub(high, low)
+		if span.Cmp(big.NewInt(int64(n))) < 0 {
+			continue
+		}
+		out := make([]KeyRange, n)
+		out[0].start, out[n-1].end = r.start, r.end
+		for i := 1; i < n; i++ {
+			bound := new(big.Int).Mul(span, big.NewInt(int64(i)))
+			bound.Add(bound.Quo(bound, big.NewInt(int64(n))), low)
+			out[i].start = string(bound.FillBytes(make([]byte, width)))
+			out[i-1].end = out[i].start
+		}
+		return out, nil
+	}
+}
+
+// padded returns the number that an id of some bytes is.
+func padded(id string, width int) *big.Int {
+	n := new(big.Int).SetBytes([]byte(id))
+	return n.Lsh(n, uint(8*(width-len(id))))
 }
 
 // String returns the range as [ParseKeyRange] reads it; the whole range is "-".

@@ -24,6 +24,7 @@ var allowed = map[string]string{
 	"topo/memorytopo": "topo",
 	"topo/etcdtopo":   "topo internal/retry",
 	"topo/topotest":   "topo topo/memorytopo",
+	"topo/vindex":     "topo",
 
 	"mount": "topo replication/source internal/mysqlconn internal/mysqlerr internal/retry internal/sqltext",
 
