@@ -13,6 +13,10 @@ type progress struct {
 		sent, done Position
 		committed  time.Time
 		heard      time.Time
+		// last is the commit time of the transaction that was heard of last; zero if that was only news. flight has those of
+		// the entries that are not applied, in order.
+		last       time.Time
+		flight     []time.Time
 		tables     map[*Table]*tableState
 		unfinished int
 	}
@@ -53,22 +57,25 @@ func newProgress(tables []*Table, cp *Checkpoint) *progress {
 	return p
 }
 
-func (p *progress) heard() {
+// heard takes note that the source has sent something: a transaction, or the news that there is none (committed is zero).
+func (p *progress) heard(committed time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.heard = time.Now()
+	p.mu.heard, p.mu.last = time.Now(), committed
 }
 
-func (p *progress) appended(sent Position) {
+func (p *progress) appended(sent Position, committed time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.sent = sent
+	p.mu.flight = append(p.mu.flight, committed)
 }
 
 func (p *progress) applied(done Position, committed time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.done = done
+	p.mu.flight = p.mu.flight[1:]
 	if !committed.IsZero() {
 		p.mu.committed = committed
 	}
@@ -121,12 +128,21 @@ func (p *progress) snapshot() Progress {
 	for t, st := range p.mu.tables {
 		out.Tables[t.Name] = TableProgress{Rows: st.rows, Bytes: st.bytes, Done: st.done}
 	}
-	switch {
-	case p.mu.heard.IsZero():
-	case p.mu.done.Equal(p.mu.sent):
-		out.CaughtUp, out.Lag = true, time.Since(p.mu.heard)
-	case !p.mu.committed.IsZero():
-		out.Lag = max(0, time.Since(p.mu.committed))
+	if !p.mu.heard.IsZero() {
+		out.CaughtUp, out.Lag = p.mu.done.Equal(p.mu.sent), p.lag()
 	}
 	return out
+}
+
+// lag is the age of the oldest of what was read and is not applied, or of the last that was read, if that is older;
+// of the news that there is nothing to read, how old these are. Call it with the lock held.
+func (p *progress) lag() time.Duration {
+	lag := time.Since(p.mu.heard)
+	if !p.mu.last.IsZero() {
+		lag = time.Since(p.mu.last)
+	}
+	if len(p.mu.flight) > 0 && !p.mu.flight[0].IsZero() {
+		lag = max(lag, time.Since(p.mu.flight[0]))
+	}
+	return max(lag, 0)
 }

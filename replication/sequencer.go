@@ -105,7 +105,7 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 		return err
 	}
 	if t.GTID.IsZero() || s.position.Contains(t.GTID) {
-		s.progress.heard()
+		s.progress.heard(t.Committed)
 		if t.Spill != nil {
 			if err := t.Spill.Close(); err != nil {
 				return err
@@ -135,7 +135,7 @@ func (s *sequencer) takeChanges(ctx context.Context, t *Transaction) error {
 	if err != nil {
 		return err
 	}
-	s.progress.heard()
+	s.progress.heard(t.Committed)
 	switch {
 	case t.DDL != nil && len(changes) > 0:
 		return createdWithRows(t.DDL)
@@ -152,7 +152,7 @@ func (s *sequencer) takeSpill(ctx context.Context, t *Transaction) error {
 	if err != nil {
 		return err
 	}
-	s.progress.heard()
+	s.progress.heard(t.Committed)
 	switch {
 	case t.DDL != nil && kept > 0:
 		return createdWithRows(t.DDL)
@@ -344,7 +344,7 @@ func (s *sequencer) appendEntry(ctx context.Context, e *Entry, changes int) erro
 		}
 	}
 	s.unsaved = false
-	s.progress.appended(s.position)
+	s.progress.appended(s.position, s.committed)
 	return s.target.Append(ctx, e)
 }
 
