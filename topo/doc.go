@@ -7,6 +7,7 @@
 //   - A cell is a failure domain with a topology root of its own, possibly on another server ([CellInfo]).
 //   - A [Keyspace] is a logical database. It is spread over [Shard]s, each of which holds a [KeyRange].
 //   - A [Tablet] is one MySQL server of a shard, named by a [TabletAlias].
+//   - A [Router] tells which of a keyspace's key ranges holds a keyspace id. Ids come from package vindex.
 //   - A [VSchema] says which column decides on which shard a row is; [SrvVSchema] is what vtgates read of them.
 //   - A [Lock] excludes other processes while a keyspace, a shard or a workflow is being changed.
 //   - A [Conn] is the small interface to what stores all this: etcd (package etcdtopo) or memory (memorytopo).

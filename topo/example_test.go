@@ -65,6 +65,23 @@ func ExampleParseKeyRange() {
 	// bad key range "80-40": the start is not below the end
 }
 
+func ExampleNewRouter() {
+	ranges, err := topo.KeyRange{}.Split(3)
+	if err != nil {
+		log.Fatal(err)
+	}
+	router, err := topo.NewRouter(ranges)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(ranges, ranges[router.Route([]byte{0x80})])
+	_, err = topo.NewRouter(ranges[1:])
+	fmt.Println(err)
+	// Output:
+	// [-55 55-aa aa-] 55-aa
+	// no key range holds -55
+}
+
 func ExampleParseVSchema() {
 	_, err := topo.ParseVSchema([]byte(`{"tables": {"t": {"column_vindex": []}}}`))
 	fmt.Println(err)

@@ -344,9 +344,35 @@ func TestNullIsNotZero(t *testing.T) {
 	}
 }
 
+// How a real cluster of two shards has split numbers.
+func TestSplitOfNumbers(t *testing.T) {
+	router, _ := mustRouter(t, 2)
+	count := func(typ string, from, to int) (rows [2][]int) {
+		v := mustNew(t, typ, nil, vindex.Options{})
+		for n := from; n <= to; n++ {
+			id, err := v.Map(nil, row(signed(strconv.Itoa(n))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			shard := router.Route(id)
+			rows[shard] = append(rows[shard], n)
+		}
+		return rows
+	}
+	if got := count("hash", 1, 6); !slices.Equal(got[0], []int{1, 2, 3, 5}) || !slices.Equal(got[1], []int{4, 6}) {
+		t.Errorf("hash splits 1 to 6 as %v", got)
+	}
+	if got := count("xxhash", 1, 2000); len(got[0]) != 991 {
+		t.Errorf("xxhash splits 1 to 2000 as %d and %d", len(got[0]), len(got[1]))
+	}
+}
+
 func TestMapAllocatesNothing(t *testing.T) {
 	buf := make([]byte, 0, 64)
 	for _, c := range valid {
+		if strings.Contains(c.typ+c.params["column_vindex"], "unicode") {
+			continue // its collators are in a pool, which may be emptied at any time
+		}
 		v := mustNew(t, c.typ, c.params, withFiles)
 		values := slices.Repeat(row(signed("123456")), v.Columns())
 		if c.typ == "region_json" {
@@ -356,7 +382,7 @@ func TestMapAllocatesNothing(t *testing.T) {
 			if _, err := v.Map(buf, values); err != nil {
 				t.Fatal(err)
 			}
-		}); n >= 1 { // less than one: the pool of collators may be emptied at any time
+		}); n != 0 {
 			t.Errorf("%s %v allocates %v times", c.typ, c.params, n)
 		}
 	}
