@@ -63,7 +63,7 @@ type Transaction struct {
 	Prepared GTID
 	// End is the place right after the transaction in the source's log.
 	End LogPos
-	// Committed is the commit time by the source's clock; zero if the log doesn't tell.
+	// Committed is the commit time, by this process's clock as far as the source can tell; zero if the log doesn't tell.
 	Committed time.Time
 	// Changes are the row changes of the tables that the source was opened for, in log order.
 	Changes []Change

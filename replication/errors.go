@@ -10,11 +10,11 @@ import (
 var (
 	// ErrPositionGone means that the source has purged binary logs that the stream still needs. What was
 	// copied can't be brought up to date: the copy has to start again.
-	ErrPositionGone = errors.New("source has purged the binary logs after the position")
+	ErrPositionGone = errors.New("source has purged the binary logs after the position (the copy has to start again; keep logs for longer: binlog_expire_logs_seconds)")
 	// ErrHistory means that the position holds transactions that the source has never had: it was
 	// restored from an older backup, or a replica that lagged took over. The target may hold rows that the source
 	// does not: go back to the right source, or start the copy again.
-	ErrHistory = errors.New("position has transactions that the source never had")
+	ErrHistory = errors.New("position has transactions that the source never had (go back to the right source, or start the copy again)")
 	// ErrFenced means that another owner has taken the stream over. The stream goes on there; this
 	// owner stops, and nothing it had not committed will be.
 	ErrFenced = errors.New("another owner has taken the stream over")

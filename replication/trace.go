@@ -35,7 +35,7 @@ type ChunkInfo struct {
 type TransactionInfo struct {
 	Position Position
 	Changes  int
-	// Committed is the commit time on the source, by its clock.
+	// Committed is the commit time on the source (Transaction.Committed).
 	Committed time.Time
 }
 

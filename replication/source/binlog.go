@@ -36,7 +36,7 @@ func (s *Source) Transactions(ctx context.Context, from replication.Position) it
 		s.countReaders(1)
 		go func() {
 			defer close(done)
-			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]string)}
+			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]string), clock: clock{now: s.now}}
 			q.close(r.run(ctx))
 		}()
 		defer func() {
@@ -71,6 +71,7 @@ type logReader struct {
 	// last is the furthest place told; stale are the tables that must be looked at again (assembler.stale).
 	last  replication.LogPos
 	stale map[string]string
+	clock clock
 }
 
 // run ends with an error, always.
@@ -128,6 +129,9 @@ func (r *logReader) connect(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if r.last.Server != server {
+		r.clock = clock{now: src.now}
 	}
 	src.mu.Lock()
 	src.mu.server = server
@@ -197,7 +201,10 @@ func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
 	a.fold, a.last, a.stale = src.fold, r.last, r.stale
 	a.memory, a.dir = src.opts.TransactionBytes, src.opts.SpillDir
-	a.emit = func(t *replication.Transaction) error { return r.queue.put(ctx, t) }
+	a.emit = func(t *replication.Transaction) error {
+		t.Committed = r.clock.local(ctx, t.Committed)
+		return r.queue.put(ctx, t)
+	}
 	a.news = func(t *replication.Transaction) error { return r.queue.news(ctx, t) }
 	a.recheck = func(name string) error { return mark(ctx, src.recheck(ctx, name)) }
 	return a
