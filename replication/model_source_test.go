@@ -9,11 +9,11 @@ import (
 	"github.com/tablehaul/tablehaul/replication"
 )
 
-// modelSource is a Source over the world. Its fields are the mutations of which the model must notice each.
+// modelSource is a Source over the world.
 type modelSource struct {
 	*world
-	// skipWait leaves WaitVisible out; earlyEnd takes the log's end of the time before the read.
-	skipWait, earlyEnd bool
+	// spills makes it put some transactions into files.
+	spills bool
 }
 
 var errModelLink = &replication.TransientError{Err: errors.New("the link broke")}
@@ -30,11 +30,7 @@ func (s *modelSource) End(ctx context.Context) (replication.LogPos, replication.
 			p = p.Add(gtid(i))
 		}
 	}
-	end := len(s.mu.log)
-	if s.earlyEnd {
-		end = 0
-	}
-	return replication.LogPos{Server: s.mu.server, Offset: uint64(end)}, p, nil
+	return replication.LogPos{Server: s.mu.server, Offset: uint64(len(s.mu.log))}, p, nil
 }
 
 func (s *modelSource) Transactions(ctx context.Context, from replication.Position) iter.Seq2[*replication.Transaction, error] {
@@ -59,6 +55,12 @@ func (s *modelSource) Transactions(ctx context.Context, from replication.Positio
 			if from.Contains(t.GTID) {
 				continue
 			}
+			if s.spills && len(t.Changes) > 1 && s.dice(3) == 0 {
+				if err := spill(t); err != nil {
+					yield(nil, err)
+					return
+				}
+			}
 			if !yield(t, nil) {
 				return
 			}
@@ -66,8 +68,23 @@ func (s *modelSource) Transactions(ctx context.Context, from replication.Positio
 	}
 }
 
+// spill moves the transaction's changes into a file.
+func spill(t *replication.Transaction) error {
+	sp, err := replication.NewSpill("")
+	if err != nil {
+		return err
+	}
+	for _, c := range t.Changes {
+		if err := sp.Append(c); err != nil {
+			return err
+		}
+	}
+	t.Spill, t.Changes = sp, nil
+	return sp.Flush()
+}
+
 func (s *modelSource) WaitVisible(ctx context.Context, p replication.Position) error {
-	for !s.skipWait {
+	for {
 		s.mu.Lock()
 		all := true
 		for i, t := range s.mu.log {
@@ -81,10 +98,11 @@ func (s *modelSource) WaitVisible(ctx context.Context, p replication.Position) e
 			return err
 		}
 	}
-	return nil
 }
 
 func (s *modelSource) Read(ctx context.Context, t *replication.Table, span replication.Span, _ replication.Limit) (*replication.Chunk, error) {
+	s.read(1)
+	defer s.read(-1)
 	if err := s.pause(ctx, 3*time.Millisecond); err != nil {
 		return nil, err
 	}
@@ -109,8 +127,15 @@ func (s *modelSource) Read(ctx context.Context, t *replication.Table, span repli
 	return chunk, s.pause(ctx, 3*time.Millisecond)
 }
 
+// read counts the reads that are under way.
+func (s *modelSource) read(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.reading += n
+}
+
 func (s *modelSource) Split(_ context.Context, t *replication.Table, _ int) ([]replication.Key, error) {
-	if t != numbers || s.dice(2) == 0 {
+	if !t.Ordered || s.dice(2) == 0 {
 		return nil, nil
 	}
 	return []replication.Key{replication.PackRow([]byte("3")), replication.PackRow([]byte("7"))}, nil

@@ -13,47 +13,51 @@ import (
 	"github.com/tablehaul/tablehaul/replication/target"
 )
 
-// modelTarget is a Target whose scheduler is the real one, over a simulated database that checks after
-// every commit that it holds exactly what the source held at the recorded position.
+// modelTarget is an owner's Target, whose scheduler is the real one, over a simulated database.
 type modelTarget struct {
 	*world
 	*target.Scheduler
-	workers int
+	options target.SchedulerOptions
 	tables  []*replication.Table
-	// The mutations: the position is saved by itself, after the data; positions without changes are not recorded;
-	// a chunk goes before the transaction that it should follow.
-	splitPosition, lazyPosition, earlyChunk bool
-	// waiting is the transaction that earlyChunk keeps back.
-	waiting *replication.Entry
-
-	db struct {
-		sync.Mutex
-		content  content
-		started  bool
-		position int
-		copied   map[string][]replication.Span
-		finished map[string]bool
-		locks    map[string]*modelTx
-		// violation is the first breach of an invariant.
-		violation error
-		commits   int
-	}
+	db      *modelDB
+	// epoch is the database's when this owner took the stream over.
+	epoch int
 }
 
-func newModelTarget(w *world, tables []*replication.Table, workers int) *modelTarget {
-	m := &modelTarget{world: w, workers: workers, tables: tables}
-	m.db.content = newContent()
-	m.db.copied = make(map[string][]replication.Span)
-	m.db.finished = make(map[string]bool)
-	return m
+// modelDB is the database, which owners share. After every commit it is checked that it holds exactly what the source
+// held at the recorded position.
+type modelDB struct {
+	sync.Mutex
+	content  content
+	started  bool
+	position int
+	copied   map[string][]replication.Span
+	finished map[string]bool
+	locks    map[string]*modelTx
+	epoch    int
+	// violation is the first breach of an invariant.
+	violation error
+	commits   int
+}
+
+func newModelTarget(w *world, tables []*replication.Table, options target.SchedulerOptions) *modelTarget {
+	return &modelTarget{world: w, options: options, tables: tables, db: &modelDB{
+		content: newContent(), copied: make(map[string][]replication.Span),
+		finished: make(map[string]bool), locks: make(map[string]*modelTx),
+	}}
+}
+
+// rival is another owner's Target over the same database.
+func (m *modelTarget) rival() *modelTarget {
+	return &modelTarget{world: m.world, options: m.options, tables: m.tables, db: m.db}
 }
 
 func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
-	m.waiting = nil
-	m.Scheduler = target.NewScheduler(m, target.SchedulerOptions{Workers: m.workers, Loaders: 3, MemoryBytes: 8 << 10})
+	m.Scheduler = target.NewScheduler(m, m.options)
 	m.db.Lock()
 	defer m.db.Unlock()
-	m.db.locks = make(map[string]*modelTx)
+	m.db.epoch++
+	m.epoch = m.db.epoch
 	cp := &replication.Checkpoint{Copied: make(map[string][]replication.Span), Finished: maps.Clone(m.db.finished)}
 	for t, spans := range m.db.copied {
 		cp.Copied[t] = slices.Clone(spans)
@@ -66,31 +70,20 @@ func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
 	return cp, nil
 }
 
-func (m *modelTarget) Append(ctx context.Context, e *replication.Entry) error {
-	switch {
-	case m.lazyPosition && len(e.Changes) == 0 && e.Chunk == nil:
-		e.Done()
-		return nil
-	case m.earlyChunk && e.Chunk == nil && m.waiting == nil:
-		m.waiting = e
-		return nil
-	case m.earlyChunk && m.waiting != nil:
-		first, second := e, m.waiting
-		if e.Chunk == nil {
-			first, second = second, first
-		}
-		m.waiting = nil
-		if err := m.Scheduler.Append(ctx, first); err != nil {
-			return err
-		}
-		e = second
+// owns tells whether the stream is still this owner's; the database is locked.
+func (m *modelTarget) owns() error {
+	if m.epoch != m.db.epoch {
+		return replication.ErrFenced
 	}
-	return m.Scheduler.Append(ctx, e)
+	return nil
 }
 
 func (m *modelTarget) Start(_ context.Context, p replication.Position) error {
 	m.db.Lock()
 	defer m.db.Unlock()
+	if err := m.owns(); err != nil {
+		return err
+	}
 	m.db.started, m.db.position = true, transactionsOf(p)
 	return nil
 }
@@ -120,7 +113,14 @@ type modelTx struct {
 }
 
 func (x *modelTx) Apply(ctx context.Context, e *replication.Entry) error {
-	changes := e.Changes
+	var changes []replication.Change
+	err := e.Each(func(c replication.Change) error {
+		changes = append(changes, c)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if e.Chunk != nil {
 		for _, r := range e.Chunk.Rows {
 			changes = append(changes, replication.Change{Table: e.Chunk.Table, After: r, Loose: !e.Chunk.Table.Ordered})
@@ -132,8 +132,10 @@ func (x *modelTx) Apply(ctx context.Context, e *replication.Entry) error {
 				continue
 			}
 			locks := []string{c.Table.Name + "/" + identity(c.Table, r)}
-			if u := uniqueValue(c.Table, r); u != "" {
-				locks = append(locks, c.Table.Name+"/unique/"+u)
+			for i, u := range uniqueValues(c.Table, r) {
+				if u != "" {
+					locks = append(locks, fmt.Sprintf("%s/%d/%s", c.Table.Name, i, u))
+				}
 			}
 			for _, l := range locks {
 				if err := x.lock(ctx, l); err != nil {
@@ -181,7 +183,7 @@ func (x *modelTx) change(c replication.Change) error {
 	if c.Before != nil {
 		k := identity(c.Table, c.Before)
 		if found := x.see(name, k); !c.Loose && string(found) != string(c.Before) {
-			return x.m.violated("%s: a change finds %q in place of %q", name, found, c.Before)
+			return x.unfit("%s: a change finds %q in place of %q", name, found, c.Before)
 		}
 		x.rows[name][k] = nil
 	}
@@ -190,16 +192,34 @@ func (x *modelTx) change(c replication.Change) error {
 	}
 	k := identity(c.Table, c.After)
 	if found := x.see(name, k); found != nil && !c.Loose {
-		return x.m.violated("%s: %q is there already as %q", name, c.After, found)
+		return x.unfit("%s: %q is there already as %q", name, c.After, found)
 	}
-	if u := uniqueValue(c.Table, c.After); u != "" {
-		for other := range x.m.db.content[name] {
-			if r := x.see(name, other); r != nil && uniqueValue(c.Table, r) == u && other != k {
-				return x.m.violated("%s: unique value %s of %q is taken by %q", name, u, c.After, r)
+	if err := x.unique(c.Table, k, c.After); err != nil {
+		return err
+	}
+	x.rows[name][k] = c.After
+	return nil
+}
+
+// unique checks that no other row has a unique value of the row.
+func (x *modelTx) unique(t *replication.Table, k string, row replication.Row) error {
+	values := uniqueValues(t, row)
+	if len(values) == 0 {
+		return nil
+	}
+	for _, rows := range []map[string]replication.Row{x.m.db.content[t.Name], x.rows[t.Name]} {
+		for other := range rows {
+			r := x.see(t.Name, other)
+			if r == nil || other == k {
+				continue
+			}
+			for i, v := range uniqueValues(t, r) {
+				if v != "" && v == values[i] {
+					return x.unfit("%s: unique value %s of %q is taken by %q", t.Name, v, row, r)
+				}
 			}
 		}
 	}
-	x.rows[name][k] = c.After
 	return nil
 }
 
@@ -209,6 +229,9 @@ func (x *modelTx) Commit(ctx context.Context, e *replication.Entry) error {
 	}
 	x.m.db.Lock()
 	defer x.m.db.Unlock()
+	if err := x.m.owns(); err != nil {
+		return err
+	}
 	for name, rows := range x.rows {
 		for k, r := range rows {
 			if r == nil {
@@ -219,12 +242,9 @@ func (x *modelTx) Commit(ctx context.Context, e *replication.Entry) error {
 		}
 	}
 	x.unlock()
-	switch {
-	case e.Chunk != nil:
+	if e.Chunk != nil {
 		x.m.db.copied[e.Chunk.Table.Name] = append(x.m.db.copied[e.Chunk.Table.Name], e.Chunk.Span)
-	case x.m.splitPosition && ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
+	} else {
 		x.m.db.position = transactionsOf(e.Position)
 	}
 	x.m.db.commits++
@@ -249,6 +269,15 @@ func (x *modelTx) unlock() {
 	x.held = map[string]bool{}
 }
 
+// unfit is the error of a change that does not fit the rows that are there. That is a breach, but for an owner that was
+// deposed: the rows have gone on without it.
+func (x *modelTx) unfit(format string, args ...any) error {
+	if err := x.m.owns(); err != nil {
+		return err
+	}
+	return x.m.violated(format, args...)
+}
+
 // violated records the first breach; the database is locked.
 func (m *modelTarget) violated(format string, args ...any) error {
 	err := fmt.Errorf("at position %d: "+format, append([]any{m.db.position}, args...)...)
@@ -262,8 +291,11 @@ func (m *modelTarget) violated(format string, args ...any) error {
 // copied; rows of words that were not copied may be there, but only as they are.
 func (m *modelTarget) check() error {
 	m.mu.Lock()
-	want := m.mu.history[m.db.position]
+	want, reading := m.mu.history[m.db.position], m.mu.reading
 	m.mu.Unlock()
+	if most := 2 * modelReaders; reading > most {
+		return m.violated("%d reads are under way at the source, more than %d", reading, most)
+	}
 	for _, t := range m.tables {
 		have := m.db.content[t.Name]
 		for k, r := range have {

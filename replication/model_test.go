@@ -12,38 +12,29 @@ import (
 	"time"
 
 	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/target"
 )
 
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "run the model with this seed only")
+	modelCrash = flag.Int("model.crash", 0, "with a seed: kill the first stream at this step")
 	modelRuns = flag.Int("model.runs", 0, "how many schedules of the model to run; 0 is the default of each test")
 )
 
-// mutation changes the system under test in one way that breaks it.
-type mutation struct {
-	name   string
-	source func(*modelSource)
-	target func(*modelTarget)
-	tables []*replication.Table
-}
+// modelReaders is how many chunks one stream of the model reads at once.
+const modelReaders = 3
 
-// modelRun runs one random schedule: a writer, a stream that is killed and started again a few times, and at the end a
-// stream that must bring the target level with the source. The error is the first breach of an invariant.
-func modelRun(seed uint64, mu mutation) (commits int, err error) {
+// modelRun runs one random schedule: a writer, a stream that is killed and started again a few times, or loses its
+// database to another owner, and at the end a stream that must bring the target level with the source. The
+// error is the first breach of an invariant. If crash is set, the first stream is killed at that step; steps is how many
+// there were until its end.
+func modelRun(seed uint64, crash int) (commits, steps int, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	w := newWorld(rnd)
-	tables := mu.tables
-	if tables == nil {
-		tables = modelTables
-	}
 	src := &modelSource{world: w}
-	dst := newModelTarget(w, tables, 1+rnd.IntN(3))
-	if mu.source != nil {
-		mu.source(src)
-	}
-	if mu.target != nil {
-		mu.target(dst)
-	}
+	dst := newModelTarget(w, modelTables, target.SchedulerOptions{
+		Workers: 1 + rnd.IntN(4), Loaders: 1 + rnd.IntN(3), MemoryBytes: 8 << 10, MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	writer := make(chan struct{})
 	go func() {
@@ -51,23 +42,58 @@ func modelRun(seed uint64, mu mutation) (commits int, err error) {
 		w.write(ctx, 25)
 	}()
 	defer func() { cancel(); <-writer }()
-	for range w.dice(3) {
+	lives := w.dice(3)
+	if crash > 0 {
+		lives = 1
+	}
+	for range lives {
 		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(100))*time.Millisecond)
-		err := runStream(life, src, dst)
+		if crash > 0 {
+			kill()
+			life, kill = context.WithTimeout(ctx, time.Second)
+			w.crashAt(crash, kill)
+		}
+		var err error
+		if crash == 0 && w.dice(3) == 0 {
+			err = runRivals(life, w, src, dst)
+		} else {
+			err = runStream(life, src, dst)
+		}
 		kill()
 		if err := dst.breach(); err != nil {
-			return dst.db.commits, err
+			return dst.db.commits, 0, err
 		}
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) && !replication.Transient(err) {
-			return dst.db.commits, err
+		if life.Err() == nil && !replication.Transient(err) {
+			return dst.db.commits, 0, err
 		}
 	}
-	return dst.db.commits, finishRun(ctx, w, src, dst, writer)
+	w.mu.Lock()
+	steps = crash - w.mu.steps
+	w.mu.Unlock()
+	w.crashAt(0, nil)
+	return dst.db.commits, steps, finishRun(ctx, w, src, dst, writer)
+}
+
+// runRivals runs the stream, and after a while another owner's, which takes it over: the first one commits nothing more
+// and ends, unless it had nothing to commit.
+func runRivals(ctx context.Context, w *world, src replication.Source, dst *modelTarget) error {
+	first, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	old := dst.rival()
+	go func() { ended <- runStream(first, src, old) }()
+	_ = w.pause(ctx, 30*time.Millisecond)
+	err := runStream(ctx, src, dst)
+	stop()
+	if first := <-ended; first != nil && !errors.Is(first, replication.ErrFenced) && !errors.Is(first, context.Canceled) &&
+		!errors.Is(first, context.DeadlineExceeded) && !replication.Transient(first) {
+		return fmt.Errorf("a deposed owner: %w", first)
+	}
+	return err
 }
 
 func runStream(ctx context.Context, src replication.Source, dst *modelTarget) error {
 	return replication.NewStream(src, dst, dst.tables, replication.Options{
-		Readers: 3, ReportInterval: 5 * time.Millisecond,
+		Readers: modelReaders, ReportInterval: 5 * time.Millisecond,
 		// Windows are small, so that some chunks have to be read again.
 		WindowBytes: 400,
 		Trace:       replication.Trace{ChunkRetried: func(context.Context, replication.ChunkInfo, error) { chunksRetried.Add(1) }},
@@ -134,7 +160,7 @@ func TestModel(t *testing.T) {
 		}
 	})
 	if *modelSeed != 0 {
-		modelBubble(t, *modelSeed, mutation{}, func(_ int, err error) {
+		modelBubble(t, *modelSeed, *modelCrash, func(_, _ int, err error) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +178,7 @@ func TestModel(t *testing.T) {
 			commits := 0
 			for i := range runs / lanes {
 				seed := rand.Uint64()
-				modelBubble(t, seed, mutation{}, func(n int, err error) {
+				modelBubble(t, seed, 0, func(n, _ int, err error) {
 					commits += n
 					if err != nil {
 						t.Errorf("run %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d", i, err, seed)
@@ -169,32 +195,39 @@ func TestModel(t *testing.T) {
 	}
 }
 
-func modelBubble(t *testing.T, seed uint64, mu mutation, report func(int, error)) {
-	synctest.Test(t, func(*testing.T) { report(modelRun(seed, mu)) })
+func modelBubble(t *testing.T, seed uint64, crash int, report func(commits, steps int, err error)) {
+	synctest.Test(t, func(*testing.T) { report(modelRun(seed, crash)) })
 }
 
-// TestModelCatches breaks the algorithm in the ways that it must not be broken, and wants each one noticed.
-func TestModelCatches(t *testing.T) {
-	for _, mu := range []mutation{
-		{name: "no wait for visibility", source: func(s *modelSource) { s.skipWait = true }},
-		{name: "end of the log before the read", source: func(s *modelSource) { s.earlyEnd = true }},
-		{name: "position outside of the transaction", target: func(m *modelTarget) { m.splitPosition = true }},
-		{name: "no position before a chunk", target: func(m *modelTarget) { m.lazyPosition = true }},
-		{name: "a chunk before its place", target: func(m *modelTarget) { m.earlyChunk = true }},
-	} {
-		t.Run(mu.name, func(t *testing.T) {
-			caught := false
-			for seed := uint64(1); seed < 500 && !caught; seed++ {
-				modelBubble(t, seed, mu, func(_ int, err error) {
-					if err != nil && !errors.Is(err, errLate) {
-						t.Logf("seed %d: %v", seed, err)
-						caught = true
-					}
-				})
-			}
-			if !caught {
-				t.Fatal("500 schedules, and nobody noticed")
+// TestModelCrashes kills the stream of a few schedules at each of its steps: wherever anything is waited for.
+func TestModelCrashes(t *testing.T) {
+	seeds := max(1, *modelRuns/2000)
+	for range seeds {
+		seed := rand.Uint64()
+		steps := 0
+		modelBubble(t, seed, 1<<30, func(_, n int, err error) {
+			steps = n
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
 			}
 		})
+		if steps < 100 {
+			t.Fatalf("seed %d: only %d steps", seed, steps)
+		}
+		// All of them in a long run, else as many as the runs by default.
+		stride := 1
+		if *modelRuns == 0 {
+			stride = max(1, steps/(modelDefault/4))
+		}
+		for crash := 1; crash <= steps; crash += stride {
+			modelBubble(t, seed, crash, func(_, _ int, err error) {
+				if err != nil {
+					t.Errorf("a crash at step %d of %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d -model.crash %d", crash, steps, err, seed, crash)
+				}
+			})
+			if t.Failed() {
+				return
+			}
+		}
 	}
 }

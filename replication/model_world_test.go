@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -15,16 +16,28 @@ import (
 // The world of the model: a source server with a binary log whose transactions become visible some time after they
 // are in the log, in any order, as under semi-sync replication, and the two tables it holds.
 
-// numbers has an integer key, whose order is known here, and a unique column.
+// numbers has an integer key, whose order is known here, and two unique columns.
 var numbers = &replication.Table{
 	Name: "numbers",
 	Columns: []replication.Column{
 		{Name: "id", Kind: replication.KindInt},
 		{Name: "v", Kind: replication.KindInt},
 		{Name: "u", Kind: replication.KindInt, Nullable: true},
+		{Name: "w", Kind: replication.KindInt, Nullable: true},
 	},
 	Primary: replication.Index{Name: "PRIMARY", Columns: []int{0}, Exact: true},
-	Unique:  []replication.Index{{Name: "u", Columns: []int{2}, Exact: true}},
+	Unique:  []replication.Index{{Name: "u", Columns: []int{2}, Exact: true}, {Name: "w", Columns: []int{3}, Exact: true}},
+	Ordered: true,
+}
+
+// plain has an integer key and nothing else that is unique.
+var plain = &replication.Table{
+	Name: "plain",
+	Columns: []replication.Column{
+		{Name: "id", Kind: replication.KindInt},
+		{Name: "v", Kind: replication.KindInt},
+	},
+	Primary: replication.Index{Name: "PRIMARY", Columns: []int{0}, Exact: true},
 	Ordered: true,
 }
 
@@ -38,7 +51,7 @@ var words = &replication.Table{
 	Primary: replication.Index{Name: "PRIMARY", Columns: []int{0}},
 }
 
-var modelTables = []*replication.Table{numbers, words}
+var modelTables = []*replication.Table{numbers, words, plain}
 
 const (
 	numberKeys = 12
@@ -60,23 +73,24 @@ func identity(t *replication.Table, r replication.Row) string {
 // padded orders short decimal numbers as text.
 func padded(number string) string { return "00"[:max(0, 2-len(number))] + number }
 
-// uniqueValue is the value of numbers.u, or "".
-func uniqueValue(t *replication.Table, r replication.Row) string {
-	if t != numbers {
-		return ""
-	}
-	values, err := r.Values(nil, 3)
+// uniqueValues are those of the row's unique columns; "" is NULL.
+func uniqueValues(t *replication.Table, r replication.Row) []string {
+	var out []string
+	values, err := r.Values(nil, len(t.Columns))
 	if err != nil {
 		panic(err)
 	}
-	return string(values[2])
+	for _, u := range t.Unique {
+		out = append(out, string(values[u.Columns[0]]))
+	}
+	return out
 }
 
 // content is what the tables hold: table name, then identity, then row.
 type content map[string]map[string]replication.Row
 
 func newContent() content {
-	return content{"numbers": {}, "words": {}}
+	return content{"numbers": {}, "words": {}, "plain": {}}
 }
 
 func (c content) clone() content {
@@ -115,6 +129,11 @@ type world struct {
 		history []content // history[i] is the content after i transactions
 		server  string
 		value   int
+		// reading is how many reads of chunks are under way.
+		reading int
+		// crash is called at the step that steps counts down to.
+		steps int
+		crash func()
 	}
 }
 
@@ -138,8 +157,25 @@ func (w *world) dice(n int) int {
 	return w.rnd.IntN(n)
 }
 
+// crashAt makes the n-th pause from now call f.
+func (w *world) crashAt(n int, f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.steps, w.mu.crash = n, f
+}
+
+// step counts down to the crash; it returns what is left, negative for none.
+func (w *world) step() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.steps--; w.mu.steps == 0 {
+		w.mu.crash()
+	}
+}
+
 // pause lets simulated time go by; odd nanoseconds keep any two of the model's goroutines from waking at once.
 func (w *world) pause(ctx context.Context, most time.Duration) error {
+	w.step()
 	timer := time.NewTimer(time.Duration(w.dice(int(most)) + 1))
 	defer timer.Stop()
 	select {
@@ -197,70 +233,132 @@ func (w *world) commit() *logged {
 // change makes one random statement's changes that are valid in the state.
 func (w *world) change(state content) []replication.Change {
 	w.mu.value++
-	v := w.mu.value
-	if w.rnd.IntN(3) == 0 {
-		return w.wordChange(state["words"], v)
+	switch w.rnd.IntN(6) {
+	case 0, 1:
+		return w.wordChange(state["words"], w.mu.value)
+	case 2:
+		return w.plainChange(state["plain"], w.mu.value)
+	default:
+		return w.numberChange(state["numbers"], w.mu.value)
 	}
-	rows := state["numbers"]
-	row := func(id, u int) replication.Row {
-		text := []byte(strconv.Itoa(u))
-		if u < 0 {
-			text = nil
+}
+
+// plainChange inserts, deletes, changes or moves a row of plain.
+func (w *world) plainChange(rows map[string]replication.Row, v int) []replication.Change {
+	id, to := w.rnd.IntN(numberKeys), w.rnd.IntN(numberKeys)
+	pack := func(id int) replication.Row {
+		return replication.PackRow([]byte(strconv.Itoa(id)), []byte(strconv.Itoa(v)))
+	}
+	c := replication.Change{Table: plain, Before: rows[padded(strconv.Itoa(id))], After: pack(id)}
+	switch {
+	case c.Before == nil:
+	case w.rnd.IntN(4) == 0:
+		c.After = nil
+	case w.rnd.IntN(2) == 0 && rows[padded(strconv.Itoa(to))] == nil:
+		c.After = pack(to)
+	}
+	return []replication.Change{c}
+}
+
+// number is a row of numbers; -1 is NULL.
+type number struct{ id, v, u, w int }
+
+func parseNumber(r replication.Row) number {
+	values, err := r.Values(nil, len(numbers.Columns))
+	if err != nil {
+		panic(err)
+	}
+	at := func(i int) int {
+		if values[i] == nil {
+			return -1
 		}
-		return replication.PackRow([]byte(strconv.Itoa(id)), []byte(strconv.Itoa(v)), text)
-	}
-	used := map[string]bool{}
-	for _, r := range rows {
-		used[uniqueValue(numbers, r)] = true
-	}
-	free := -1
-	for u := range numberKeys + 3 {
-		if !used[strconv.Itoa(u)] && w.rnd.IntN(3) == 0 {
-			free = u
-			break
+		n, err := strconv.Atoi(string(values[i]))
+		if err != nil {
+			panic(err)
 		}
+		return n
 	}
-	id := w.rnd.IntN(numberKeys)
-	old := rows[padded(strconv.Itoa(id))]
-	unique := func(r replication.Row) int {
-		if u := uniqueValue(numbers, r); u != "" {
-			n, _ := strconv.Atoi(u)
-			return n
+	return number{at(0), at(1), at(2), at(3)}
+}
+
+func (n number) row() replication.Row {
+	text := func(i int) []byte {
+		if i < 0 {
+			return nil
+		}
+		return []byte(strconv.Itoa(i))
+	}
+	return replication.PackRow(text(n.id), text(n.v), text(n.u), text(n.w))
+}
+
+// numberChange lets a row of numbers come, go, or change its key, and unique values move between rows.
+func (w *world) numberChange(rows map[string]replication.Row, v int) []replication.Change {
+	u, x := map[int]bool{}, map[int]bool{}
+	var there []number
+	for _, k := range slices.Sorted(maps.Keys(rows)) {
+		n := parseNumber(rows[k])
+		there, u[n.u], x[n.w] = append(there, n), true, true
+	}
+	free := func(used map[int]bool) int {
+		for v := range numberKeys + 3 {
+			if !used[v] && w.rnd.IntN(3) == 0 {
+				return v
+			}
 		}
 		return -1
 	}
-	one := func(before, after replication.Row) []replication.Change {
-		return []replication.Change{{Table: numbers, Before: before, After: after}}
+	var out []replication.Change
+	to := func(from, n number) {
+		n.v = v
+		out = append(out, replication.Change{Table: numbers, Before: from.row(), After: n.row()})
 	}
-	if old == nil {
-		return one(nil, row(id, free))
+	id := w.rnd.IntN(numberKeys)
+	if rows[padded(strconv.Itoa(id))] == nil {
+		return []replication.Change{{Table: numbers, After: number{id, v, free(u), free(x)}.row()}}
 	}
-	switch w.rnd.IntN(6) {
-	case 0:
-		return one(old, nil)
-	case 1: // the key changes
-		to := w.rnd.IntN(numberKeys)
-		if rows[padded(strconv.Itoa(to))] != nil {
+	old := parseNumber(rows[padded(strconv.Itoa(id))])
+	w.rnd.Shuffle(len(there), func(i, j int) { there[i], there[j] = there[j], there[i] })
+	there = slices.DeleteFunc(there, func(n number) bool { return n.id == id })
+	switch kind := w.rnd.IntN(8); {
+	case kind == 0:
+		return []replication.Change{{Table: numbers, Before: old.row()}}
+	case kind == 1: // the key changes, and a unique value with it or not
+		n := old
+		if n.id = w.rnd.IntN(numberKeys); rows[padded(strconv.Itoa(n.id))] != nil {
 			return nil
 		}
-		return one(old, row(to, unique(old)))
-	case 2, 3: // a unique value moves to another row, this one takes the other's
-		other := w.rnd.IntN(numberKeys)
-		r := rows[padded(strconv.Itoa(other))]
-		if r == nil || other == id {
-			return nil
+		if w.rnd.IntN(2) == 0 {
+			n.u = free(u)
 		}
-		a, b := row(id, -1), row(other, unique(old))
-		return []replication.Change{
-			{Table: numbers, Before: old, After: a},
-			{Table: numbers, Before: r, After: b},
-			{Table: numbers, Before: a, After: row(id, unique(r))},
+		to(old, n)
+	case kind == 2:
+		to(old, number{id, v, free(u), free(x)})
+	case kind == 3 && len(there) > 0: // a unique value moves on to another row
+		a, b := old, there[0]
+		a.u, b.u = free(u), old.u
+		to(old, a)
+		to(there[0], b)
+	case kind < 7 && len(there) > 1: // values go round among two or three rows; the first one steps aside
+		ring := append([]number{old}, there[:1+w.rnd.IntN(2)]...)
+		aside, both := old, w.rnd.IntN(2) == 0
+		aside.v, aside.u, aside.w = v, -1, -1
+		out = append(out, replication.Change{Table: numbers, Before: old.row(), After: aside.row()})
+		for i := len(ring) - 1; i >= 0; i-- {
+			n, next := ring[i], ring[(i+1)%len(ring)]
+			n.v, n.u = v, next.u
+			from := ring[i]
+			if i == 0 {
+				from = aside
+			}
+			if both {
+				n.w = next.w
+			}
+			to(from, n)
 		}
-	case 4:
-		return one(old, row(id, free))
 	default:
-		return one(old, row(id, unique(old)))
+		to(old, old)
 	}
+	return out
 }
 
 // wordChange changes a row of words, often to a key that the server takes for the same.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/target"
 )
 
 // ddlSource is the model's source, with a schema change as the next transaction of its log, and after it an error.
@@ -39,7 +40,7 @@ func runDDL(t *testing.T, on replication.OnDDL, ddl *replication.DDL, after erro
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(rand.New(rand.NewPCG(1, 1)))
 		w.mu.history = append(w.mu.history, w.mu.state) // the schema change is a transaction without rows
-		dst := newModelTarget(w, modelTables, 1)
+		dst := newModelTarget(w, modelTables, target.SchedulerOptions{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		src := ddlSource{&modelSource{world: w}, ddl, after}
