@@ -179,7 +179,7 @@ func (r *tableReader) read(c *conn, query []byte, span replication.Span, limit r
 	}
 	maxBytes := limit.Bytes
 	if maxBytes <= 0 {
-		maxBytes = math.MaxInt
+		maxBytes = math.MaxInt / 32 // can be multiplied
 	}
 	buf := make([]byte, 0, min(int(r.bytes.Load())*17/16, maxBytes/16*17))
 	ends := make([]int, 0, int(r.rows.Load())*17/16)
