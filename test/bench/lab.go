@@ -69,7 +69,7 @@ func newLab(ctx context.Context, o options, lo labOptions) (l *lab, err error) {
 	if l.etcd, err = replicationtest.RunEtcd(ctx, replicationtest.EtcdOptions{}); err != nil {
 		return nil, err
 	}
-	if l.ts, l.m, err = openMigrator(ctx, l.etcd.Addr(), l.user, migrate.Trace{}); err != nil {
+	if l.ts, l.m, err = openMigrator(ctx, l.etcd.Addr(), l.user, migrate.Options{}); err != nil {
 		return nil, err
 	}
 	err = errors.Join(
@@ -132,7 +132,7 @@ func (l *lab) pids() map[string]int {
 
 // worker starts tablehaul. With -profile its CPU profile goes to a file of that name.
 func (l *lab) worker(ctx context.Context, profile string) (*worker, error) {
-	r := role{Etcd: l.etcd.Addr(), User: l.user}
+	r := role{Etcd: l.etcd.Addr(), User: l.user, Readers: l.opts.stream.Readers, Chunk: l.opts.stream.ChunkBytes, Workers: l.opts.workers}
 	if l.opts.profile != "" && profile != "" {
 		r.Profile = filepath.Join(l.opts.profile, profile+".library.pprof")
 	}

@@ -29,6 +29,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
 )
 
 func main() {
@@ -52,6 +54,9 @@ func main() {
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
 	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target; costs some CPU itself")
+	flag.IntVar(&o.stream.Readers, "readers", 0, "tablehaul's readers; 0 is its default")
+	flag.IntVar(&o.stream.ChunkBytes, "chunk", 0, "tablehaul's chunk size in bytes; 0 is its default")
+	flag.IntVar(&o.workers, "workers", 0, "tablehaul's connections to the target; 0 is its default")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, o)
@@ -73,6 +78,8 @@ type options struct {
 	loadRate           int
 	quiet              time.Duration
 	json, profile      string
+	stream             replication.Options
+	workers            int
 }
 
 func (o *options) setSizes(text string) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/topo"
 	"github.com/tablehaul/tablehaul/topo/etcdtopo"
 )
@@ -26,19 +27,24 @@ type role struct {
 	Etcd    string    `json:",omitempty"` // runs streams
 	User    string    `json:",omitempty"`
 	Profile string    `json:",omitempty"` // file for a CPU profile
+	Readers int       `json:",omitempty"`
+	Chunk   int       `json:",omitempty"`
+	Workers int       `json:",omitempty"`
 	Load    *loadRole `json:",omitempty"`
 }
 
 // work runs streams until ctx ends. Changes of state are told on standard output.
 func work(ctx context.Context, r role) (err error) {
-	ts, m, err := openMigrator(ctx, r.Etcd, r.User, migrate.Trace{
+	opts := migrate.Options{Workers: r.Workers, Stream: replication.Options{Readers: r.Readers, ChunkBytes: r.Chunk}}
+	opts.Trace = migrate.Trace{
 		StateChanged: func(_ migrate.StreamInfo, _, to migrate.State) { fmt.Fprintln(os.Stdout, to) },
 		StreamEnded: func(_ migrate.StreamInfo, err error, _ time.Duration) {
 			if ctx.Err() == nil && err != nil {
 				fmt.Fprintln(os.Stderr, "stream ended:", err)
 			}
 		},
-	})
+	}
+	ts, m, err := openMigrator(ctx, r.Etcd, r.User, opts)
 	if err != nil {
 		return err
 	}
@@ -48,12 +54,13 @@ func work(ctx context.Context, r role) (err error) {
 }
 
 // openMigrator opens the topology and a Migrator that logs in as user everywhere.
-func openMigrator(ctx context.Context, addr, user string, trace migrate.Trace) (*topo.Server, *migrate.Migrator, error) {
+func openMigrator(ctx context.Context, addr, user string, opts migrate.Options) (*topo.Server, *migrate.Migrator, error) {
 	ts, err := topo.Open(ctx, topo.Openers{"etcd2": etcdtopo.Open}, topo.Address{Type: "etcd2", Server: addr, Root: "/vitess/global"})
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := migrate.New(ts, mount.Static(mount.Login{User: user}), migrate.Options{PollInterval: 100 * time.Millisecond, Trace: trace})
+	opts.PollInterval = 100 * time.Millisecond
+	m, err := migrate.New(ts, mount.Static(mount.Login{User: user}), opts)
 	if err != nil {
 		return nil, nil, errors.Join(err, ts.Close())
 	}
