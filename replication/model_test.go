@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	modelSeed = flag.Uint64("model.seed", 0, "run the model with this seed only")
+	modelSeed  = flag.Uint64("model.seed", 0, "run the model with this seed only")
 	modelCrash = flag.Int("model.crash", 0, "with a seed: kill the first stream at this step")
-	modelRuns = flag.Int("model.runs", 0, "how many schedules of the model to run; 0 is the default of each test")
+	modelRuns  = flag.Int("model.runs", 0, "how many schedules of the model to run; 0 is the default of each test")
 )
 
 // modelReaders is how many chunks one stream of the model reads at once.
