@@ -7,64 +7,76 @@ import (
 	"github.com/tablehaul/tablehaul/replication"
 )
 
-// state is where a task stands.
-type state uint8
-
-const (
-	waiting    state = iota // not begun, or rolled back
-	running                 // its statements are being executed
-	executed                // only its commit is missing, which waits for its turn
-	displaced               // executed, and told to roll back for an earlier task
-	committing              // its turn has come
-)
-
 // A task is an entry in the scheduler.
 type task struct {
 	entry *replication.Entry
 	bytes int
-	state state
+	seq   uint64
 	// hashes is the write set.
 	hashes []uint64
-	// blockers is how many earlier tasks must have committed before this one begins; blocked are those waiting for this one.
+	// blockers is how many unfinished earlier tasks this one must come after; blocked are those that must come after it.
 	blockers int
 	blocked  []*task
-	// conflicted is when the task first met another's locks.
-	conflicted time.Time
-	seq        uint64
+	// chunks are the blockers that are chunks.
+	chunks []*task
+	// batch executes the task; nil until a worker has taken it.
+	batch      *batch
+	done       bool
 	prev, next *task
-	// joined are the tasks behind this one that are executed and committed with it.
-	joined []*task
 }
 
-// merged is the entry that stands for a task and those that have joined it.
-func (t *task) merged() *replication.Entry {
-	if len(t.joined) == 0 {
-		return t.entry
-	}
-	last := t.joined[len(t.joined)-1].entry
-	e := &replication.Entry{Position: last.Position, Committed: t.entry.Committed}
-	for _, o := range append([]*task{t}, t.joined...) {
-		e.Changes = append(e.Changes, o.entry.Changes...)
-		if !o.entry.Committed.IsZero() {
-			e.Committed = o.entry.Committed
-		}
-	}
-	return e
+// alone tells whether a task is executed with nothing beside it.
+func (t *task) alone() bool { return t.entry.DDL != nil || t.entry.Spill != nil }
+
+// merges tells whether a task may share its transaction with its neighbours.
+func (t *task) merges() bool { return t.entry.Chunk == nil && !t.alone() && !inOrder(t.entry) }
+
+// inOrder tells whether an entry's changes must be executed in the order in which they were logged, and not with others.
+func inOrder(e *replication.Entry) bool {
+	return slices.ContainsFunc(e.Changes, func(c replication.Change) bool { return c.Cascade })
 }
 
-// rewind puts a task and those that joined it back to waiting, each for itself.
-func (t *task) rewind() {
-	for _, o := range t.joined {
-		o.state = waiting
-	}
-	t.state, t.joined = waiting, nil
+// waitsForChunk tells whether a task waits for a chunk. It begins a batch then: those before it need not wait, and must not
+// if the chunk has its place between them, since the chunk commits after them.
+func (t *task) waitsForChunk() bool {
+	return slices.ContainsFunc(t.chunks, func(c *task) bool { return !c.done })
 }
 
-// A lane is the unfinished tasks of one kind, in log order.
+// A batch is neighbouring tasks that are executed in one transaction, by one worker: first those that need not wait for
+// anybody outside of the batch, then, when they may, those that must.
+type batch struct {
+	tasks       []*task
+	early, late []*task
+	// open is how many unfinished tasks outside of the batch its tasks must come after.
+	open int
+	// after is the task that the batch has to make way for: it is rolled back, and begins again when that is done.
+	after *task
+	// committing is set when the batch's turn has come.
+	committing bool
+	// careful is set when the batch has failed and is executed once more to learn which row it is.
+	careful bool
+	// conflicted is when the batch first met another's locks.
+	conflicted time.Time
+}
+
+func (b *batch) first() *task { return b.tasks[0] }
+func (b *batch) last() *task  { return b.tasks[len(b.tasks)-1] }
+
+// ready tells whether anything of the batch may be executed, from the beginning.
+func (b *batch) ready() bool {
+	if b.after != nil && !b.after.done {
+		return false
+	}
+	b.after, b.committing = nil, false
+	return len(b.early) > 0 || b.open == 0
+}
+
+// A lane is the unfinished tasks of one kind, in log order. They are taken in that order, so the earliest one always has a
+// worker, and what it waits for is earlier still.
 type lane struct {
 	first, last *task
-	// idle is how many of the lane's workers have nothing to do.
-	idle int
+	// fresh is the first that no worker has taken.
+	fresh *task
 }
 
 func (l *lane) add(t *task) {
@@ -73,7 +85,9 @@ func (l *lane) add(t *task) {
 	} else {
 		l.first = t
 	}
-	l.last = t
+	if l.last = t; l.fresh == nil {
+		l.fresh = t
+	}
 }
 
 func (l *lane) remove(t *task) {
@@ -90,14 +104,67 @@ func (l *lane) remove(t *task) {
 	t.prev, t.next = nil, nil // else a task that is still referred to would keep all later ones in memory
 }
 
-// ready is the earliest task that may begin; nil if none may.
-func (l *lane) ready() *task {
-	for t := l.first; t != nil; t = t.next {
-		if t.state == waiting && t.blockers == 0 {
-			return t
-		}
+// take forms a batch of the next tasks, up to some bytes; nil if there is none.
+func (l *lane) take(bytes int) *batch {
+	first := l.fresh
+	if first == nil {
+		return nil
 	}
-	return nil
+	b, size := &batch{}, 0
+	for t := first; t != nil; t = t.next {
+		size += t.bytes
+		if t != first && (!first.merges() || !t.merges() || size > bytes || t.waitsForChunk()) {
+			break
+		}
+		b.tasks = append(b.tasks, t)
+	}
+	l.fresh = b.last().next
+	b.divide()
+	return b
+}
+
+// divide tells the tasks that need not wait for anything outside of the batch from those that must, and those that must
+// come after such.
+func (b *batch) divide() {
+	type within struct {
+		blockers int
+		late     bool
+	}
+	inside := make(map[*task]within)
+	for _, t := range b.tasks {
+		w := inside[t]
+		outside := t.blockers - w.blockers
+		b.open += outside
+		if w.late = w.late || outside > 0; w.late {
+			b.late = append(b.late, t)
+		} else {
+			b.early = append(b.early, t)
+		}
+		for _, o := range t.blocked {
+			next := inside[o]
+			next.blockers++
+			next.late = next.late || w.late
+			inside[o] = next
+		}
+		t.batch = b
+	}
+}
+
+// graph is the unfinished part of the log, in order, with who waits for whom. It does no I/O.
+type graph struct {
+	// sources are the source's transactions, loads the chunks; seq counts both.
+	sources, loads lane
+	seq            uint64
+	// touched is the last unfinished task that touches a hash.
+	touched map[uint64]*task
+	// chunks are the unfinished chunks, by table name.
+	chunks map[string][]*task
+	// barrier is the last unfinished task that is executed alone.
+	barrier *task
+}
+
+func newGraph() graph {
+	return graph{touched: make(map[uint64]*task), chunks: make(map[string][]*task)}
 }
 
 func newTask(e *replication.Entry) (*task, error) {
@@ -130,59 +197,24 @@ func spanSays(t *replication.Table) bool {
 	return !t.Coarse() && len(t.Unique) == 0
 }
 
-// join lets the tasks right behind t that wait for nothing but t and one another be executed with it, up to some
-// bytes: when there is backlog, neighbours commit as one.
-func (l *lane) join(t *task, bytes int) {
-	if t.entry.DDL != nil || t.entry.Chunk != nil || !t.conflicted.IsZero() {
-		return
-	}
-	inside := make(map[*task]int) // how many of a task's blockers are among those that join
-	size := 0
-	for o := t; ; {
-		size += o.bytes
-		for _, b := range o.blocked {
-			inside[b]++
-		}
-		o = o.next
-		if o == nil || o.state != waiting || o.entry.DDL != nil || o.blockers != inside[o] || size+o.bytes > bytes {
-			return
-		}
-		o.state = running
-		t.joined = append(t.joined, o)
-	}
-}
-
-// graph is the unfinished part of the log, in order, with who waits for whom. It does no I/O.
-type graph struct {
-	// sources are the source's transactions, loads the chunks; seq counts both.
-	sources, loads lane
-	seq            uint64
-	// touched is the last unfinished task that touches a hash.
-	touched map[uint64]*task
-	// chunks are the unfinished chunks, by table name.
-	chunks map[string][]*task
-	// barrier is the last unfinished DDL.
-	barrier *task
-}
-
-func newGraph() graph {
-	return graph{touched: make(map[uint64]*task), chunks: make(map[string][]*task)}
-}
-
 // add puts a task at the end of the log.
 func (g *graph) add(t *task) {
 	g.seq++
 	t.seq = g.seq
 	seen := make(map[*task]bool)
 	after := func(o *task) {
-		if o != nil && o != t && !seen[o] {
-			seen[o] = true
-			t.blockers++
-			o.blocked = append(o.blocked, t)
+		if o == nil || o == t || seen[o] {
+			return
+		}
+		seen[o] = true
+		t.blockers++
+		o.blocked = append(o.blocked, t)
+		if o.entry.Chunk != nil {
+			t.chunks = append(t.chunks, o)
 		}
 	}
 	after(g.barrier)
-	if t.entry.DDL != nil {
+	if t.alone() {
 		for _, l := range []lane{g.sources, g.loads} {
 			for o := l.first; o != nil; o = o.next {
 				after(o)
@@ -242,50 +274,28 @@ func (g *graph) remove(t *task) {
 	if g.barrier == t {
 		g.barrier = nil
 	}
+	t.done = true
 	for _, o := range t.blocked {
 		o.blockers--
+		if o.batch != nil {
+			o.batch.open--
+		}
 	}
-	t.blocked = nil
+	t.blocked, t.chunks = nil, nil
 	g.lane(t).remove(t)
 }
 
-// turn tells whether a task may commit: every source transaction before it has committed.
-func (g *graph) turn(t *task) bool {
-	return g.sources.first == nil || g.sources.first.seq >= t.seq
+// turn tells whether a batch may commit: every source transaction before it has committed.
+func (g *graph) turn(b *batch) bool {
+	return g.sources.first == nil || g.sources.first.seq >= b.first().seq
 }
 
-// yield makes an executed task give up its worker when an earlier task of its lane could begin and no worker is
-// left for it: what waits for that task must not keep it from running.
-func (g *graph) yield(t *task) {
-	l := g.lane(t)
-	if l.idle > 0 || t.state != executed {
-		return
-	}
-	earlier := l.ready()
-	if earlier == nil || earlier.seq > t.seq {
-		return
-	}
-	for o := l.last; o != t; o = o.prev {
-		if o.state == executed || o.state == displaced {
-			return // a later one makes room, or has been told to
-		}
-	}
-	g.push(t, earlier)
-}
-
-// push tells an executed task to roll back and to begin again after another one.
-func (g *graph) push(t, after *task) {
-	t.state = displaced
-	t.blockers++
-	after.blocked = append(after.blocked, t)
-}
-
-// displace tells every later task that has executed to roll back and to begin again after t.
-func (g *graph) displace(t *task) {
+// displace tells the batches after b that have begun to roll back and to begin again after it.
+func (g *graph) displace(b *batch) {
 	for _, l := range []lane{g.sources, g.loads} {
-		for o := l.first; o != nil; o = o.next {
-			if o.seq > t.seq && o.state == executed {
-				g.push(o, t)
+		for t := l.first; t != nil && t != l.fresh; t = t.next {
+			if o := t.batch; o != nil && o != b && t.seq > b.first().seq && !o.committing {
+				o.after = b.last()
 			}
 		}
 	}

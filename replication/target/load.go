@@ -195,7 +195,7 @@ func (t *sqlTx) load(ctx context.Context, w *writer, p *plan, c *replication.Chu
 	t.conn.infile = file
 	err = w.flush(ctx)
 	t.conn.infile = nil
-	if errors.Is(err, errUnexpected) {
+	if errors.Is(err, ErrUnexpected) {
 		err = errLoad
 		if refusesInfile(file.answer) && t.s.noInfile.CompareAndSwap(false, true) {
 			t.s.t.opts.Logger.Warn("copying by INSERT from now on", "reason", file.answer)

@@ -2,6 +2,7 @@ package target
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/sqltext"
@@ -13,6 +14,9 @@ type plan struct {
 	table *replication.Table
 	// name is quoted and qualified with the target's database; insert is the text before the first row.
 	name, insert string
+	// upsert is what makes an insert of rows an update of them; empty if that could meet another row than that of the same
+	// key, or there is nothing to update.
+	upsert string
 	// written are the columns that are written: all that aren't generated.
 	written []int
 	// quoted are the columns' names in backticks.
@@ -24,7 +28,7 @@ type plan struct {
 	zone  *time.Location
 }
 
-func newPlan(database string, t *replication.Table, zone *time.Location) *plan {
+func newPlan(database string, t *replication.Table, zone *time.Location, rowAlias bool) *plan {
 	p := &plan{table: t, name: sqltext.QualifiedIdent(database, t.Name), zone: zone}
 	insert := []byte("INSERT INTO " + p.name + " (")
 	for i := range t.Columns {
@@ -44,7 +48,30 @@ func newPlan(database string, t *replication.Table, zone *time.Location) *plan {
 		p.written = append(p.written, i)
 	}
 	p.insert = string(append(insert, ") VALUES "...))
+	p.upsert = p.upsertText(rowAlias)
 	return p
+}
+
+// upsertText is the end of a statement that updates the columns that are no part of the key. Newer servers want the new row
+// named, older ones and MariaDB do not know that.
+func (p *plan) upsertText(rowAlias bool) string {
+	if len(p.table.Unique) > 0 {
+		return ""
+	}
+	before, after, head := "VALUES(", ")", " ON DUPLICATE KEY UPDATE "
+	if rowAlias {
+		before, after, head = "`tablehaul new`.", "", " AS `tablehaul new` ON DUPLICATE KEY UPDATE "
+	}
+	var sets []string
+	for _, i := range p.written {
+		if !slices.Contains(p.table.Primary.Columns, i) {
+			sets = append(sets, p.quoted[i]+"="+before+p.quoted[i]+after)
+		}
+	}
+	if len(sets) == 0 {
+		return ""
+	}
+	return head + strings.Join(sets, ",")
 }
 
 // values unpacks a row and converts what the target stores otherwise.
@@ -85,10 +112,15 @@ func enumError(c *replication.Column, v []byte) int {
 	return 0
 }
 
-// appendKey appends k=v AND k=v.
+// appendKey appends k=v AND k=v for the identifying key.
 func (p *plan) appendKey(dst []byte, values [][]byte) ([]byte, error) {
+	return p.appendMatch(dst, p.table.Primary.Columns, values)
+}
+
+// appendMatch appends c=v AND c=v for columns.
+func (p *plan) appendMatch(dst []byte, columns []int, values [][]byte) ([]byte, error) {
 	var err error
-	for n, i := range p.table.Primary.Columns {
+	for n, i := range columns {
 		if n > 0 {
 			dst = append(dst, " AND "...)
 		}

@@ -28,8 +28,9 @@ type Store interface {
 
 // A Tx is one transaction on a Store. It is used by one goroutine.
 type Tx interface {
-	// Apply executes the entry's changes or its chunk.
-	Apply(ctx context.Context, e *replication.Entry) error
+	// Apply executes the entry's changes in their order, or its chunk; it may be called again with more. Only if careful is
+	// set an error must say which row is wrong.
+	Apply(ctx context.Context, e *replication.Entry, careful bool) error
 	// Commit records the entry (a chunk its span, anything else its position) and commits both together.
 	Commit(ctx context.Context, e *replication.Entry) error
 	// Rollback undoes the transaction; it must work when the context has ended, and is called after
@@ -37,9 +38,17 @@ type Tx interface {
 	Rollback(ctx context.Context)
 }
 
+// ErrUnexpected is what a Store's errors wrap when a statement for many rows did not do what it had to, and only
+// executing them one by one can tell with which.
+var ErrUnexpected = errors.New("statement did not do what it had to")
+
+// errMakeWay says that a batch has to be rolled back for an earlier one.
+var errMakeWay = errors.New("make way for an earlier transaction")
+
 // SchedulerOptions bound a scheduler. The zero value is usable.
 type SchedulerOptions struct {
-	// Workers is how many source transactions are executed at once, default 1; Loaders how many chunks, default 4.
+	// Workers is how many transactions with the source's changes are executed at once, default 4; Loaders how many chunks,
+	// default 4.
 	Workers, Loaders int
 	// MemoryBytes bounds the entries that are held; default 64 MiB. One entry larger than that is let in alone.
 	MemoryBytes int
@@ -51,7 +60,7 @@ type SchedulerOptions struct {
 }
 
 func (o SchedulerOptions) withDefaults() SchedulerOptions {
-	o.Workers = cmp.Or(o.Workers, 1)
+	o.Workers = cmp.Or(o.Workers, 4)
 	o.Loaders = cmp.Or(o.Loaders, 4)
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 64<<20)
 	o.MergeBytes = cmp.Or(o.MergeBytes, 1<<20)
@@ -60,7 +69,8 @@ func (o SchedulerOptions) withDefaults() SchedulerOptions {
 }
 
 // A Scheduler executes the entries of a log on a Store: at once where their write sets allow it, with commits
-// in log order. When there is backlog, neighbouring source transactions are committed as one. A chunk may commit after its place, never before it. A scheduler runs once.
+// in log order. When there is backlog, neighbouring source transactions are merged: their changes are collapsed to one for
+// each row and committed as one. A chunk may commit after its place, never before it. A scheduler runs once.
 type Scheduler struct {
 	store Store
 	opts  SchedulerOptions
@@ -69,8 +79,6 @@ type Scheduler struct {
 		sync.Mutex
 		graph graph
 		held  int
-		// single is set after an error: entries are executed one by one, so that all before the bad one are committed.
-		single bool
 		// changed is closed, and made anew, whenever something happened that a goroutine may wait for.
 		changed chan struct{}
 	}
@@ -136,127 +144,158 @@ func (s *Scheduler) signal() {
 	s.mu.changed = make(chan struct{})
 }
 
-// work executes the tasks of a lane, one after another.
+// work executes what a lane holds, batch by batch.
 func (s *Scheduler) work(ctx context.Context, l *lane) error {
 	for {
-		var t *task
-		s.mu.Lock()
-		l.idle++
-		s.mu.Unlock()
+		var b *batch
 		err := s.when(ctx, func() bool {
-			if t = l.ready(); t == nil {
-				return false
-			}
-			t.state = running
-			if !s.mu.single {
-				l.join(t, s.opts.MergeBytes)
-			}
-			l.idle--
-			return true
+			b = l.take(s.opts.MergeBytes)
+			return b != nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.execute(ctx, t); err != nil {
+		if err := s.execute(ctx, b); err != nil {
 			return err
 		}
 	}
 }
 
-// execute brings a task to its commit, or back to waiting when it had to make way for an earlier one.
-func (s *Scheduler) execute(ctx context.Context, t *task) error {
-	if t.entry.DDL != nil {
-		if err := s.store.ExecuteDDL(ctx, t.entry); err != nil {
+// execute brings a batch to its commit, however often it has to begin again.
+func (s *Scheduler) execute(ctx context.Context, b *batch) error {
+	for {
+		err := s.attempt(ctx, b)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errMakeWay):
+		case errors.Is(err, ErrLockConflict):
+			if b.conflicted.IsZero() {
+				b.conflicted = time.Now()
+			} else if time.Since(b.conflicted) > s.opts.LockTimeout {
+				return fmt.Errorf("an entry met locks for %s: %w", s.opts.LockTimeout, err)
+			}
+			s.displace(b)
+			if err := retry.Wait(ctx, time.Millisecond); err != nil {
+				return err
+			}
+		case ctx.Err() != nil || replication.Transient(err):
+			return err
+		case len(b.tasks) > 1:
+			return s.oneByOne(ctx, b)
+		case errors.Is(err, ErrUnexpected) && !b.careful:
+			b.careful = true
+		default:
 			return err
 		}
-		s.finish(t)
-		return nil
 	}
-	err := s.attempt(ctx, t)
-	switch {
-	case err == nil:
-		return nil
-	case !errors.Is(err, ErrLockConflict):
-		if len(t.joined) == 0 || ctx.Err() != nil || replication.Transient(err) {
-			return err
-		}
-		s.again(t, func() { s.mu.single = true })
-		return nil
-	}
-	if t.conflicted.IsZero() {
-		t.conflicted = time.Now()
-	} else if time.Since(t.conflicted) > s.opts.LockTimeout {
-		return fmt.Errorf("an entry met locks for %s: %w", s.opts.LockTimeout, err)
-	}
-	s.makeWay(t)
-	return retry.Wait(ctx, time.Millisecond)
 }
 
-// attempt executes a task in one transaction and commits it in its turn. It returns nil as well when the
-// task was told to roll back for an earlier one.
-func (s *Scheduler) attempt(ctx context.Context, t *task) error {
+// oneByOne executes the tasks of a batch that failed by themselves, so that all before the bad one are committed.
+func (s *Scheduler) oneByOne(ctx context.Context, b *batch) error {
+	for _, t := range b.tasks {
+		one := &batch{tasks: []*task{t}}
+		s.mu.Lock()
+		one.divide()
+		s.mu.Unlock()
+		if err := s.execute(ctx, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attempt executes a batch in one transaction and commits it in its turn.
+func (s *Scheduler) attempt(ctx context.Context, b *batch) error {
+	if err := s.when(ctx, b.ready); err != nil {
+		return err
+	}
+	if d := b.first().entry; d.DDL != nil {
+		if err := s.store.ExecuteDDL(ctx, d); err != nil {
+			return err
+		}
+		s.finish(b)
+		return nil
+	}
 	tx, err := s.store.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	e := t.merged()
-	if err := tx.Apply(ctx, e); err != nil {
+	e, err := s.apply(ctx, tx, b)
+	if err == nil {
+		err = tx.Commit(ctx, e)
+	}
+	if err != nil {
 		tx.Rollback(ctx)
 		return err
 	}
-	var told bool
-	err = s.when(ctx, func() bool {
-		if t.state == running {
-			t.state = executed
-			s.signal()
-		}
-		s.mu.graph.yield(t)
-		told = t.state == displaced
-		if !told && s.mu.graph.turn(t) {
-			t.state = committing
-		}
-		return told || t.state == committing
-	})
-	if err != nil || told {
-		tx.Rollback(ctx)
-		if told {
-			s.again(t, func() {})
-		}
-		return err
-	}
-	if err := tx.Commit(ctx, e); err != nil {
-		tx.Rollback(ctx)
-		return err
-	}
-	s.finish(t)
+	s.finish(b)
 	return nil
 }
 
-// finish takes a committed task, and those that joined it, out of the log.
-func (s *Scheduler) finish(t *task) {
+// apply executes a batch as far as its commit, for which the turn has come when it returns, and returns the entry to commit.
+func (s *Scheduler) apply(ctx context.Context, tx Tx, b *batch) (*replication.Entry, error) {
+	if err := s.applyPart(ctx, tx, b, b.early); err != nil {
+		return nil, err
+	}
+	if len(b.late) > 0 {
+		if err := s.until(ctx, b, func() bool { return b.open == 0 }); err != nil {
+			return nil, err
+		}
+		if err := s.applyPart(ctx, tx, b, b.late); err != nil {
+			return nil, err
+		}
+	}
+	err := s.until(ctx, b, func() bool {
+		b.committing = s.mu.graph.turn(b)
+		return b.committing
+	})
+	return b.last().entry, err
+}
+
+func (s *Scheduler) applyPart(ctx context.Context, tx Tx, b *batch, part []*task) error {
+	if len(part) == 0 {
+		return nil
+	}
+	e, err := mergeTasks(part, b.careful)
+	if err != nil {
+		return err
+	}
+	return tx.Apply(ctx, e, b.careful)
+}
+
+// until blocks until f is true, or the batch has to make way.
+func (s *Scheduler) until(ctx context.Context, b *batch, f func() bool) error {
+	told := false
+	err := s.when(ctx, func() bool {
+		told = b.after != nil
+		return told || f()
+	})
+	if err == nil && told {
+		err = errMakeWay
+	}
+	return err
+}
+
+// finish takes the tasks of a committed batch out of the log.
+func (s *Scheduler) finish(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range append([]*task{t}, t.joined...) {
-		s.mu.graph.remove(o)
-		s.mu.held -= o.bytes
-		if o.entry.Done != nil {
-			o.entry.Done()
+	for _, t := range b.tasks {
+		s.mu.graph.remove(t)
+		s.mu.held -= t.bytes
+		if t.entry.Done != nil {
+			t.entry.Done()
 		}
 	}
 	s.signal()
 }
 
-// makeWay puts a task that met locks back, and makes later ones that have executed and only wait for their
-// turn roll back: the database cannot see that they wait for this one.
-func (s *Scheduler) makeWay(t *task) {
-	s.again(t, func() { s.mu.graph.displace(t) })
-}
-
-// again puts a task that was rolled back in line, and does what belongs to it.
-func (s *Scheduler) again(t *task, with func()) {
+// displace makes later batches, of which one may hold the lock that b has met, roll back: the database cannot see that they
+// wait for b.
+func (s *Scheduler) displace(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t.rewind()
-	with()
+	s.mu.graph.displace(b)
 	s.signal()
 }

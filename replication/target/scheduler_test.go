@@ -27,6 +27,8 @@ type script struct {
 	// locks are held from Apply to the end of the transaction; who meets a held one fails.
 	locks map[*replication.Entry]string
 	names map[*replication.Entry]string
+	// rows tells whose change a row is.
+	rows map[string]*replication.Entry
 	// bad is a row that can't be written.
 	bad replication.Row
 
@@ -42,6 +44,7 @@ func newScript() *script {
 	s := &script{
 		apply: map[*replication.Entry]time.Duration{}, fail: map[*replication.Entry]error{},
 		locks: map[*replication.Entry]string{}, names: map[*replication.Entry]string{},
+		rows: map[string]*replication.Entry{},
 	}
 	s.mu.held = map[string]bool{}
 	return s
@@ -96,7 +99,14 @@ type scriptTx struct {
 	e *replication.Entry
 }
 
-func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry) error {
+func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error {
+	// What is executed stands for one entry or for several.
+	if len(e.Changes) > 0 {
+		whole := t.s.rows[string(e.Changes[0].After)]
+		if !slices.ContainsFunc(e.Changes, func(c replication.Change) bool { return t.s.rows[string(c.After)] != whole }) {
+			e = whole
+		}
+	}
 	t.e = e
 	t.s.note("begin", e)
 	if l := t.s.locks[e]; l != "" {
@@ -152,7 +162,9 @@ func (t *scriptTx) end() {
 func (s *script) txn(name string, ids ...int) *replication.Entry {
 	e := &replication.Entry{}
 	for _, id := range ids {
-		e.Changes = append(e.Changes, insert(scriptTable, fmt.Sprint(id), "x", fmt.Sprint(id)))
+		c := insert(scriptTable, fmt.Sprint(id), name, fmt.Sprint(id))
+		s.rows[string(c.After)] = e
+		e.Changes = append(e.Changes, c)
 	}
 	s.names[e] = name
 	return e
@@ -333,13 +345,14 @@ func TestSchedulerMerges(t *testing.T) {
 	s.apply[ddl], s.apply[c] = time.Second, time.Minute
 	waits := s.txn("waits", 50)
 	bytes := s.txn("", 1).Bytes()
-	_, err := s.play(t, target.SchedulerOptions{MergeBytes: 4 * bytes}, ddl, c,
+	_, err := s.play(t, target.SchedulerOptions{Workers: 1, MergeBytes: 4 * bytes}, ddl, c,
 		s.txn("a", 501), s.txn("b", 502, 501), s.txn("c", 503), s.txn("d", 504), s.txn("e", 505), waits, s.txn("f", 506))
 	if err != nil {
 		t.Error(err)
 	}
-	// b has two rows, so a, b and c are as many bytes as may commit together; d and e are; the last two are.
-	if got := s.lines("commit"); !slices.Equal(got, []string{"ddl", "", "", "chunk", ""}) {
+	// b has two rows, so a, b and c are as many bytes as may commit together; d and e are; the last two are. A commit has the
+	// name of the last.
+	if got := s.lines("commit"); !slices.Equal(got, []string{"ddl", "c", "e", "chunk", "f"}) {
 		t.Errorf("commits are %q", got)
 	}
 }

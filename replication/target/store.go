@@ -46,7 +46,7 @@ func newStore(t *Target, epoch int64, mark sidecar.Mark, v variables) *store {
 		plans: make(map[*replication.Table]*plan), loaders: make(map[*replication.Table]*loader),
 	}
 	for _, table := range t.cfg.Tables {
-		p := newPlan(t.cfg.Server.Database, table, t.opts.DatetimeZone)
+		p := newPlan(t.cfg.Server.Database, table, t.opts.DatetimeZone, v.rowAlias())
 		s.plans[table], s.loaders[table] = p, newLoader(p)
 	}
 	s.noInfile.Store(!v.localInfile || t.opts.DisableLocalInfile)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,8 +52,8 @@ func (c Config) validate() error {
 
 // Options of a [Target]. The zero value is right for most.
 type Options struct {
-	// Workers is how many source transactions are executed at once; default 1. Loaders is how many chunks are;
-	// default 4. Each takes a connection.
+	// Workers is how many transactions with the source's changes are executed at once, Loaders how many chunks; default 4
+	// and 4. Each takes a connection.
 	Workers, Loaders int
 	// MemoryBytes bounds the entries that wait for their commit; default 64 MiB.
 	MemoryBytes int
@@ -168,8 +169,8 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 		}
 	}
 	var v variables
-	row := t.db.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode")
-	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode); err != nil {
+	row := t.db.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode, VERSION()")
+	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode, &v.version); err != nil {
 		return nil, err
 	}
 	s := newStore(t, epoch, mark, v)
@@ -204,6 +205,16 @@ type variables struct {
 	maxPacket       int
 	localInfile     bool
 	autoincLockMode int
+	version         string
+}
+
+// rowAlias tells whether the server lets a statement name the row that it inserts: MySQL since 8.0.19.
+func (v variables) rowAlias() bool {
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(v.version, "%d.%d.%d", &major, &minor, &patch); err != nil || strings.Contains(v.version, "MariaDB") {
+		return false
+	}
+	return major > 8 || major == 8 && (minor > 0 || patch >= 19)
 }
 
 // loadSpans reads what has been copied, after folding it, and which tables need nothing more.

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,10 @@ type sqlTx struct {
 	conn *conn
 	// open is set when a transaction has been begun on the connection.
 	open bool
+	// cascaded is set when foreign keys were switched on for a change.
+	cascaded bool
+	// drifts are the rows that were not as they should be, and did not end the stream.
+	drifts []*replication.DriftError
 	// inserts is set when the chunk is not to be loaded by LOAD DATA.
 	inserts bool
 	// before and after are reused for unpacked rows.
@@ -25,32 +30,22 @@ type sqlTx struct {
 }
 
 // Apply executes the entry's changes in their order, or replaces the rows of its chunk.
-func (t *sqlTx) Apply(ctx context.Context, e *replication.Entry) error {
-	err := t.apply(ctx, e, false)
+func (t *sqlTx) Apply(ctx context.Context, e *replication.Entry, careful bool) error {
+	err := t.apply(ctx, e, careful)
 	if errors.Is(err, errLoad) {
 		err = t.insertInstead(ctx, e)
 	}
-	if errors.Is(err, errUnexpected) {
-		// The server said that something is wrong with one of many rows; once more, row by row, it says with which.
-		if err = t.rollback(ctx); err == nil {
-			err = t.apply(ctx, e, true)
-		}
-	}
-	return t.s.classify(ctx, err)
+	return t.s.deposed(ctx, t.s.classify(ctx, err))
 }
 
 func (t *sqlTx) apply(ctx context.Context, e *replication.Entry, careful bool) error {
-	if len(e.Changes) == 0 && e.Chunk == nil {
+	if e.Chunk == nil && e.Spill == nil && len(e.Changes) == 0 {
 		return nil
 	}
-	w := newWriter(t.conn, t.s.maxPacket, e.Position)
-	t.open = true
-	if err := w.statement(ctx, "BEGIN"); err != nil {
-		return err
-	}
-	w.careful = careful
-	for i := range e.Changes {
-		if err := t.change(ctx, w, e.Changes[i]); err != nil {
+	w := newWriter(t, careful, e.Position)
+	if !t.open {
+		t.open = true
+		if err := w.statement(ctx, "BEGIN"); err != nil {
 			return err
 		}
 	}
@@ -58,11 +53,30 @@ func (t *sqlTx) apply(ctx context.Context, e *replication.Entry, careful bool) e
 		if err := t.chunk(ctx, w, e.Chunk); err != nil {
 			return err
 		}
+		return w.flush(ctx)
+	}
+	if err := e.Each(func(c replication.Change) error { return t.change(ctx, w, c) }); err != nil {
+		return err
 	}
 	return w.flush(ctx)
 }
 
 func (t *sqlTx) change(ctx context.Context, w *writer, c replication.Change) error {
+	if !c.Cascade {
+		return t.row(ctx, w, c)
+	}
+	// The target's own foreign keys do what the source's did.
+	t.cascaded = true
+	if err := w.statement(ctx, "SET SESSION foreign_key_checks=1"); err != nil {
+		return err
+	}
+	if err := t.row(ctx, w, c); err != nil {
+		return err
+	}
+	return w.statement(ctx, "SET SESSION foreign_key_checks=0")
+}
+
+func (t *sqlTx) row(ctx context.Context, w *writer, c replication.Change) error {
 	p, err := t.s.plan(c.Table)
 	if err != nil {
 		return err
@@ -86,8 +100,19 @@ func (t *sqlTx) change(ctx context.Context, w *writer, c replication.Change) err
 		return w.insert(ctx, p, t.after, len(c.After), c)
 	case c.After == nil:
 		return w.delete(ctx, p, t.before, deleting, c)
+	case w.careful || p.upsert == "" || len(c.After) >= wide || !sameKey(p.table, t.before, t.after):
+		return w.update(ctx, p, t.before, t.after, len(c.Before)+len(c.After), c)
 	}
-	return w.update(ctx, p, t.before, t.after, len(c.Before)+len(c.After), c)
+	return w.upsert(ctx, p, t.after, len(c.After), c)
+}
+
+func sameKey(table *replication.Table, before, after [][]byte) bool {
+	for _, i := range table.Primary.Columns {
+		if !bytes.Equal(before[i], after[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // replace does a change of a row that may or may not be there.
@@ -154,9 +179,13 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 		buf = t.s.side.AppendPosition(buf, t.s.id, t.s.epoch, mark)
 	}
 	want := 1
+	if len(t.drifts) > 0 {
+		buf = t.s.appendDrifts(append(buf, ';'), t.drifts)
+		want++
+	}
 	if t.open {
 		buf = append(buf, ";COMMIT"...)
-		want = 2
+		want++
 	}
 	// When ctx ends now, it is better to hear what became of the COMMIT than to leave it open.
 	done := 0
@@ -177,6 +206,7 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 		return t.s.classify(ctx, err)
 	}
 	t.open = false
+	t.s.warnDrifts(ctx, t.drifts)
 	if e.Chunk == nil {
 		t.s.advanced(mark)
 	} else {
@@ -221,14 +251,17 @@ func (t *sqlTx) rollback(ctx context.Context) error {
 		return nil
 	}
 	_, err := t.conn.run(ctx, "ROLLBACK")
-	t.open = err != nil
+	if err == nil && t.cascaded {
+		_, err = t.conn.run(ctx, "SET SESSION foreign_key_checks=0")
+	}
+	t.open, t.drifts = err != nil, nil
 	return err
 }
 
 // classify makes an error one that the scheduler and the stream's owner understand.
 func (s *store) classify(ctx context.Context, err error) error {
 	switch {
-	case err == nil || errors.Is(err, replication.ErrFenced) || replication.Transient(err):
+	case err == nil || errors.Is(err, replication.ErrFenced) || errors.Is(err, ErrUnexpected) || replication.Transient(err):
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -243,6 +276,20 @@ func (s *store) classify(ctx context.Context, err error) error {
 // fenced turns the server's error of a fenced statement into the one that it stands for.
 func (s *store) fenced(err error) error {
 	if code, _ := mysqlerr.Code(err); code == sidecar.FenceError {
+		return fmt.Errorf("stream %d: %w", s.id, replication.ErrFenced)
+	}
+	return err
+}
+
+// deposed makes an error that can't be mended one of the stream's take-over, if there was one: a new owner may have changed
+// the rows already.
+func (s *store) deposed(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrUnexpected) || replication.Transient(err) {
+		return err
+	}
+	if _, epoch, _, oerr := s.side.Owner(ctx, s.id); oerr != nil {
+		return s.classify(ctx, oerr)
+	} else if epoch != s.epoch {
 		return fmt.Errorf("stream %d: %w", s.id, replication.ErrFenced)
 	}
 	return err

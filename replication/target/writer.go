@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -19,10 +18,6 @@ const (
 	anyRows = -1
 )
 
-// errUnexpected says that a statement of a batch did not do what it had to. The transaction is then rolled back
-// and done again, carefully.
-var errUnexpected = errors.New("statement did not do what it had to")
-
 // harmless are warnings that say nothing about values: of deprecated names for character sets and
 // collations.
 var harmless = map[string]bool{"1287": true, "1681": true, "3719": true, "3778": true}
@@ -31,6 +26,7 @@ var harmless = map[string]bool{"1287": true, "1681": true, "3719": true, "3778":
 // into batches and rows into statements; in careful mode it sends one statement per row and says exactly
 // what is wrong with which.
 type writer struct {
+	tx      *sqlTx
 	conn    *conn
 	careful bool
 	// limit is the server's max_allowed_packet.
@@ -53,6 +49,7 @@ type statementKind uint8
 const (
 	closed statementKind = iota
 	inserting
+	upserting
 	deleting
 	deletingLoosely
 )
@@ -66,8 +63,8 @@ type expect struct {
 	change replication.Change
 }
 
-func newWriter(c *conn, limit int, position replication.Position) *writer {
-	w := &writer{conn: c, limit: limit, position: position, buf: c.buf}
+func newWriter(t *sqlTx, careful bool, position replication.Position) *writer {
+	w := &writer{tx: t, conn: t.conn, careful: careful, limit: t.s.maxPacket, position: position, buf: t.conn.buf}
 	w.reset()
 	return w
 }
@@ -89,12 +86,20 @@ func (w *writer) begin(ctx context.Context, size int, e expect) error {
 	if err := w.room(ctx, size); err != nil {
 		return err
 	}
+	w.close()
 	if len(w.expects) > 0 {
 		w.buf = append(w.buf, ';')
 	}
 	w.expects = append(w.expects, e)
-	w.last.kind = closed
 	return nil
+}
+
+// close ends the last statement.
+func (w *writer) close() {
+	if w.last.kind == upserting {
+		w.buf = append(w.buf, w.last.plan.upsert...)
+	}
+	w.last.kind = closed
 }
 
 // room sends the batch if size more bytes may not fit in.
@@ -125,27 +130,42 @@ func (w *writer) statement(ctx context.Context, text string) error {
 }
 
 func (w *writer) insert(ctx context.Context, p *plan, values [][]byte, size int, change replication.Change) error {
+	return w.add(ctx, p, inserting, values, size, expect{op: "insert", change: change})
+}
+
+// upsert updates a row that must be there, in one statement with others: an insert that becomes an update of all columns but
+// the key's. For a row that is updated the server counts two; for one that is not there, and is inserted, or that holds the
+// values already, it counts one, and the statement does not come out as it must.
+func (w *writer) upsert(ctx context.Context, p *plan, values [][]byte, size int, change replication.Change) error {
+	return w.add(ctx, p, upserting, values, size+len(p.upsert), expect{op: "update", change: change})
+}
+
+// add adds a row to the last statement, if that inserts rows of the same kind, or begins one.
+func (w *writer) add(ctx context.Context, p *plan, kind statementKind, values [][]byte, size int, e expect) error {
 	size = 2*size + 32*len(values) + len(p.insert)
 	if err := w.room(ctx, size); err != nil {
 		return err
 	}
-	if w.last.kind == inserting && w.last.plan == p && !w.careful {
+	if w.last.kind == kind && w.last.plan == p && !w.careful {
 		w.buf = append(w.buf, ',')
 	} else {
-		if err := w.begin(ctx, size, expect{op: "insert", change: change}); err != nil {
+		if err := w.begin(ctx, size, e); err != nil {
 			return err
 		}
 		w.buf = append(w.buf, p.insert...)
-		w.last.plan, w.last.kind = p, inserting
+		w.last.plan, w.last.kind = p, kind
 	}
-	e := &w.expects[len(w.expects)-1]
+	last := &w.expects[len(w.expects)-1]
 	var warnings int
 	var err error
 	if w.buf, warnings, err = p.appendRow(w.buf, values); err != nil {
 		return err
 	}
-	e.rows++
-	e.warnings += warnings
+	last.rows++
+	if kind == upserting {
+		last.rows++
+	}
+	last.warnings += warnings
 	return w.end(ctx, p.table)
 }
 
@@ -216,6 +236,7 @@ func (w *writer) flush(ctx context.Context) error {
 	if len(w.expects) == 0 {
 		return nil
 	}
+	w.close()
 	defer w.reset()
 	done, bad := 0, false
 	var r result
@@ -237,7 +258,7 @@ func (w *writer) flush(ctx context.Context) error {
 	case err != nil && (mysqlerr.LockWait(err) || mysqlerr.Transient(err, mysqlerr.Target)):
 		return err
 	case !w.careful:
-		return errUnexpected
+		return ErrUnexpected
 	}
 	return w.judge(ctx, w.expects[len(w.expects)-1], r, err)
 }
@@ -250,14 +271,14 @@ func (w *writer) judge(ctx context.Context, e expect, r result, err error) error
 	case t == nil:
 		return err
 	case mysqlerr.DuplicateKey(err):
-		return w.drift(e, err)
+		return w.drift(ctx, e, err)
 	case code == 1054 || code == 1136 || code == 1146 || code == 1110:
 		return &replication.SchemaChangedError{Table: t.Name, What: "on the target: " + mysqlerr.Message(err)}
 	default:
 		return &replication.RowError{Table: t.Name, Err: fmt.Errorf("%s of %s: %w", e.op, w.key(e.change), err)}
 	}
 	if e.rows != anyRows && r.rows != e.rows {
-		return w.drift(e, nil)
+		return w.drift(ctx, e, nil)
 	}
 	if e.warnings == anyRows || r.warnings == e.warnings {
 		return nil
@@ -288,16 +309,4 @@ func (w *writer) key(c replication.Change) string {
 		return "a row that can't be read"
 	}
 	return c.Table.FormatKey(k)
-}
-
-func (w *writer) drift(e expect, err error) error {
-	c := e.change
-	d := &replication.DriftError{Table: c.Table.Name, Key: w.key(c), Op: e.op, Position: w.position, Err: err}
-	if c.Before != nil {
-		d.Before = c.Table.Format(c.Before)
-	}
-	if c.After != nil {
-		d.After = c.Table.Format(c.After)
-	}
-	return d
 }

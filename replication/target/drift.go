@@ -1,0 +1,106 @@
+package target
+
+import (
+	"context"
+	"slices"
+
+	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/replication"
+)
+
+// drift does what Options.OnDrift says about a row that the target does not hold as it must, or holds and must not.
+func (w *writer) drift(ctx context.Context, e expect, err error) error {
+	c := e.change
+	d := &replication.DriftError{Table: c.Table.Name, Key: w.key(c), Op: e.op, Position: w.position, Err: err}
+	if c.Before != nil {
+		d.Before = c.Table.Format(c.Before)
+	}
+	if c.After != nil {
+		d.After = c.Table.Format(c.After)
+	}
+	switch w.tx.s.t.opts.OnDrift {
+	case replication.OnDriftSkip:
+	case replication.OnDriftRepair:
+		if err := w.repair(ctx, c); mysqlerr.DuplicateKey(err) {
+			return d
+		} else if err != nil {
+			return err
+		}
+	default:
+		return d
+	}
+	w.tx.drifts = append(w.tx.drifts, d)
+	return nil
+}
+
+// repair makes way for a change's after image, and puts it in: what has one of its keys goes.
+func (w *writer) repair(ctx context.Context, c replication.Change) error {
+	if c.After == nil {
+		return nil
+	}
+	p, err := w.tx.s.plan(c.Table)
+	if err != nil {
+		return err
+	}
+	var statements []string
+	remove := func(r replication.Row, k replication.Index) error {
+		values, err := p.values(nil, r)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(k.Columns, func(i int) bool { return values[i] == nil }) {
+			return nil
+		}
+		text, err := p.appendMatch([]byte("DELETE FROM "+p.name+" WHERE "), k.Columns, values)
+		statements = append(statements, string(text))
+		return err
+	}
+	if c.Before != nil {
+		if err := remove(c.Before, c.Table.Primary); err != nil {
+			return err
+		}
+	}
+	for _, k := range append([]replication.Index{c.Table.Primary}, c.Table.Unique...) {
+		if err := remove(c.After, k); err != nil {
+			return err
+		}
+	}
+	values, err := p.values(nil, c.After)
+	if err != nil {
+		return err
+	}
+	text, _, err := p.appendRow([]byte(p.insert), values)
+	if err != nil {
+		return err
+	}
+	for _, s := range append(statements, string(text)) {
+		if _, err := w.conn.run(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendDrifts appends the statement that records rows that drifted, in the transaction that goes on in spite of them.
+func (s *store) appendDrifts(dst []byte, drifts []*replication.DriftError) []byte {
+	texts := make([]string, len(drifts))
+	for i, d := range drifts {
+		texts[i] = d.Error() + "; " + s.driftDone()
+	}
+	return s.side.AppendDrifts(dst, s.id, texts)
+}
+
+func (s *store) driftDone() string {
+	if s.t.opts.OnDrift == replication.OnDriftRepair {
+		return "repaired"
+	}
+	return "skipped"
+}
+
+// warnDrifts logs rows that drifted when their transaction is committed.
+func (s *store) warnDrifts(ctx context.Context, drifts []*replication.DriftError) {
+	for _, d := range drifts {
+		s.t.opts.Logger.WarnContext(ctx, "the target's row was not as the stream had put it", "table", d.Table, "key", d.Key,
+			"op", d.Op, "done", s.driftDone())
+	}
+}
