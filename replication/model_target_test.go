@@ -112,7 +112,7 @@ type modelTx struct {
 	held map[string]bool
 }
 
-func (x *modelTx) Apply(ctx context.Context, e *replication.Entry) error {
+func (x *modelTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error {
 	var changes []replication.Change
 	err := e.Each(func(c replication.Change) error {
 		changes = append(changes, c)
