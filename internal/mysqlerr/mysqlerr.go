@@ -82,12 +82,19 @@ func Network(err error) bool {
 			return true
 		}
 	}
+	if strings.Contains(err.Error(), farewell) {
+		return true
+	}
 	if as[*net.OpError](err) || as[*net.DNSError](err) { // also a socket file that isn't there yet
 		return true
 	}
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
 }
+
+// farewell is what go-mysql says, without a type, of a packet that came before the statement was sent: in it a server tells why it has closed
+// an idle connection (error 4031).
+const farewell = "invalid sequence 0 != 1"
 
 // tlsRefusal tells whether one of the two sides did not like the other's certificate or TLS at all.
 func tlsRefusal(err error) bool {

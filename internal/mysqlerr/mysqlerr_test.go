@@ -59,6 +59,8 @@ func TestTransient(t *testing.T) {
 		{&net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.ENOENT)}, true, true},
 		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, true, true},
 		{io.ErrUnexpectedEOF, true, true},
+		{errors.New("invalid sequence 0 != 1"), true, true},
+		{errors.New("invalid sequence 3 != 2"), false, false},
 		{mysql.ErrInvalidConn, true, true},
 		{&os.PathError{Op: "open", Path: "ca.pem", Err: syscall.ENOENT}, false, false},
 		{&os.PathError{Op: "write", Path: "/tmp/spill", Err: syscall.ENOSPC}, true, true},

@@ -51,15 +51,16 @@ func (c *conn) query(sql []byte, width int) error {
 
 var errProtocol = errors.New("unexpected packet")
 
-// packet appends the payload of the next packet to dst. An ERR packet becomes an error; the connection is fine after it.
+// packet appends the payload of the next packet to dst. An ERR packet becomes an error; the connection is fine after it, unless
+// the server has sent it before it was asked, as the reason why it closes the connection (such as wait_timeout).
 func (c *conn) packet(dst []byte) ([]byte, error) {
-	start := len(dst)
+	start, farewell := len(dst), false
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(c.br, head[:]); err != nil {
 			return dst, err
 		}
-		if head[3] != c.seq {
+		if farewell = c.seq == 1 && head[3] == 0; head[3] != c.seq && !farewell {
 			return dst, fmt.Errorf("%w: sequence %d, want %d", errProtocol, head[3], c.seq)
 		}
 		c.seq++
@@ -69,13 +70,16 @@ func (c *conn) packet(dst []byte) ([]byte, error) {
 		if _, err := io.ReadFull(c.br, dst[at:]); err != nil {
 			return dst, err
 		}
-		if n < maxPayload {
+		if n < maxPayload || farewell {
 			break
 		}
 	}
-	if p := dst[start:]; len(p) > 0 && p[0] == gomysql.ERR_HEADER {
-		c.broken = false
+	switch p := dst[start:]; {
+	case len(p) > 0 && p[0] == gomysql.ERR_HEADER:
+		c.broken = farewell
 		return dst[:start], serverError(p)
+	case farewell:
+		return dst[:start], fmt.Errorf("%w: sequence 0, want 1", errProtocol)
 	}
 	return dst, nil
 }

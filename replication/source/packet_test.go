@@ -70,6 +70,7 @@ func TestResults(t *testing.T) {
 		{"rows of several packets", packets("\x01", "column", big, exact, okEnd), []string{big, exact}, nil, 0, false},
 		{"an error at once", packets("\xff\x48\x04#HY000no tables used"), nil, nil, 1096, false},
 		{"an error between rows", packets("\x01", "column", "\x01a", "\xff\x25\x05#70100query was interrupted"), []string{"\x01a"}, nil, 1317, false},
+		{"why the server has closed the connection", []byte("\x0c\x00\x00\x00\xff\xbf\x0f#HY000bye"), nil, nil, 4031, true},
 		{"other columns", packets("\x02", "a", "b", okEnd), nil, errProtocol, 0, true},
 		{"no result", packets("\x00\x00\x00"), nil, errProtocol, 0, true},
 		{"cut", packets("\x01", "column", "\x01a"), []string{"\x01a"}, io.EOF, 0, true},
