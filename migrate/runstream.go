@@ -208,8 +208,10 @@ func (r *streamRunner) once(ctx context.Context) error {
 	}
 	to, err := target.Open(ctx,
 		target.Config{Server: t.cfg, Sidecar: m.opts.SidecarDatabase, StreamID: s.ID, Tables: from.Tables(), Owner: owner()},
-		target.Options{Workers: m.opts.Workers, DatetimeZone: zone, IgnoreDDLErrors: onDDL == replication.OnDDLExecIgnore,
-			OnDrift: onDrift, Logger: m.log})
+		target.Options{
+			Workers: m.opts.Workers, DatetimeZone: zone, IgnoreDDLErrors: onDDL == replication.OnDDLExecIgnore,
+			OnDrift: onDrift, Logger: m.log,
+		})
 	if err != nil {
 		return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
 	}
