@@ -111,17 +111,23 @@ func (e *StoppedAtDDLError) Error() string {
 // source or the column on the target, or leave the table out.
 type RowError struct {
 	Table string
+	// Key is the row's key as Table.FormatKey writes it; empty if it isn't known.
+	Key string
 	// Column is empty if it is not one column's fault.
 	Column string
 	Err    error
 }
 
-// Error names the table and column.
+// Error names the table, row and column.
 func (e *RowError) Error() string {
-	if e.Column == "" {
-		return fmt.Sprintf("table %s: %v", e.Table, e.Err)
+	s := "table " + e.Table
+	if e.Key != "" {
+		s += ", row " + e.Key
 	}
-	return fmt.Sprintf("table %s, column %s: %v", e.Table, e.Column, e.Err)
+	if e.Column != "" {
+		s += ", column " + e.Column
+	}
+	return fmt.Sprintf("%s: %v", s, e.Err)
 }
 
 // Unwrap returns what is wrong with the value.

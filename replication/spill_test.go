@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -90,6 +91,26 @@ func TestSpill(t *testing.T) {
 		}
 		if have := collect(t, s.Each); !slices.Equal(have, append(want[:n:n], want[3])) || s.Len() != n+1 {
 			t.Fatalf("after a cut to %d it holds %d", n, len(have))
+		}
+	}
+}
+
+// TestSpillKeepsEveryFlag sets the flags of a change one by one.
+func TestSpillKeepsEveryFlag(t *testing.T) {
+	table := &replication.Table{}
+	for i := range reflect.TypeFor[replication.Change]().NumField() {
+		c := replication.Change{Table: table, After: replication.PackRow(nil)}
+		if f := reflect.ValueOf(&c).Elem().Field(i); f.Kind() == reflect.Bool {
+			f.SetBool(true)
+		}
+		err := spilled(t, c).Each(func(have replication.Change) error {
+			if !reflect.DeepEqual(have, c) {
+				t.Errorf("%+v came back as %+v", c, have)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -113,8 +113,11 @@ func (w *writer) room(ctx context.Context, size int) error {
 // end checks a statement's size and sends the batch when it is large enough.
 func (w *writer) end(ctx context.Context, t *replication.Table) error {
 	if len(w.buf)-batchHead+1 > w.limit {
-		return &replication.RowError{Table: t.Name, Err: fmt.Errorf(
-			"a row needs a statement of %d bytes, the target's max_allowed_packet is %d", len(w.buf)-batchHead, w.limit)}
+		if !w.careful {
+			return ErrUnexpected
+		}
+		return &replication.RowError{Table: t.Name, Key: keyOf(w.expects[len(w.expects)-1].change), Err: fmt.Errorf(
+			"it needs a statement of %d bytes, the target's max_allowed_packet is %d", len(w.buf)-batchHead, w.limit)}
 	}
 	if w.careful || len(w.buf) > batchBytes {
 		return w.flush(ctx)
@@ -307,6 +310,22 @@ func (w *writer) key(c replication.Change) string {
 	k, err := c.Table.Key(r)
 	if err != nil {
 		return "a row that can't be read"
+	}
+	return c.Table.FormatKey(k)
+}
+
+// keyOf is the key of a changed row for people; "" if there is none.
+func keyOf(c replication.Change) string {
+	row := c.Before
+	if row == nil {
+		row = c.After
+	}
+	if c.Table == nil || row == nil {
+		return ""
+	}
+	k, err := c.Table.Key(row)
+	if err != nil {
+		return ""
 	}
 	return c.Table.FormatKey(k)
 }
