@@ -35,7 +35,7 @@ func copyPart(ctx context.Context, o options, p *part) error {
 	if p.Settings, err = l.settings(ctx); err != nil {
 		return err
 	}
-	if err := fill(ctx, l.src, o.rows); err != nil {
+	if err := fill(ctx, l.src, o.rows, false); err != nil {
 		return err
 	}
 	ways := []way{{"OUTFILE + LOAD DATA INFILE", l.byFiles}, {"mysqldump | mysql", l.mysqldump}}
@@ -135,9 +135,10 @@ func (l *lab) byTablehaul(ctx context.Context, profile string, compare bool) (fi
 	if err != nil {
 		return nil, err
 	}
-	defer l.perf(ctx, profile+".target", l.dst.PID())()
+	stop := l.profile(ctx, profile+".target", l.dst)
 	m.add("library", w.pid())
 	f, err := l.copied(ctx, w, m)
+	stop()
 	if err = errors.Join(err, w.stop()); err != nil {
 		return nil, err
 	}
@@ -207,7 +208,7 @@ func costOf(ctx context.Context, o options, p *part, millions float64, first boo
 			return err
 		}
 	}
-	if err := fill(ctx, l.src, int(millions*1e6)); err != nil {
+	if err := fill(ctx, l.src, int(millions*1e6), false); err != nil {
 		return err
 	}
 	var all []figures

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
@@ -137,28 +134,6 @@ func (l *lab) worker(ctx context.Context, profile string) (*worker, error) {
 		r.Profile = filepath.Join(l.opts.profile, profile+".library.pprof")
 	}
 	return startChild(ctx, r, l.cpu)
-}
-
-// perf records a CPU profile of a process with the system's perf until stop is called, if there are to be profiles.
-func (l *lab) perf(ctx context.Context, name string, pid int) (stop func()) {
-	if l.opts.profile == "" {
-		return func() {}
-	}
-	tool, err := exec.LookPath("perf")
-	if err != nil {
-		progress("no profile of the server: %v", err)
-		return func() {}
-	}
-	file := filepath.Join(l.opts.profile, name+".perf")
-	cmd := exec.CommandContext(ctx, tool, "record", "-q", "-F", "299", "-g", "-p", strconv.Itoa(pid), "-o", file)
-	if err := cmd.Start(); err != nil {
-		progress("no profile of the server: %v", err)
-		return func() {}
-	}
-	return func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		_ = cmd.Wait() // it ends by the signal
-	}
 }
 
 // settings describes the servers, for the report.

@@ -19,6 +19,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -54,6 +55,7 @@ func main() {
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
 	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target; costs some CPU itself")
+	flag.StringVar(&o.memory, "memory", "", "`folder` for the files of all servers, such as /dev/shm: measures without the disk")
 	flag.IntVar(&o.stream.Readers, "readers", 0, "tablehaul's readers; 0 is its default")
 	flag.IntVar(&o.stream.ChunkBytes, "chunk", 0, "tablehaul's chunk size in bytes; 0 is its default")
 	flag.IntVar(&o.workers, "workers", 0, "tablehaul's connections to the target; 0 is its default")
@@ -69,17 +71,17 @@ func main() {
 
 // options are the command line's.
 type options struct {
-	only               string
-	rounds, rows       int
-	backlog, tableRows int
-	rate               int
-	steady             time.Duration
-	sizes              []float64
-	loadRate           int
-	quiet              time.Duration
-	json, profile      string
-	stream             replication.Options
-	workers            int
+	only                  string
+	rounds, rows          int
+	backlog, tableRows    int
+	rate                  int
+	steady                time.Duration
+	sizes                 []float64
+	loadRate              int
+	quiet                 time.Duration
+	json, profile, memory string
+	stream                replication.Options
+	workers               int
 }
 
 func (o *options) setSizes(text string) error {
@@ -100,6 +102,11 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.profile != "" {
 		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return err
+		}
+	}
+	if o.memory != "" {
+		if err := os.Setenv("TMPDIR", o.memory); err != nil { // where replicationtest makes its folders
 			return err
 		}
 	}
@@ -134,7 +141,7 @@ func run(ctx context.Context, o options) error {
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "  ... "+format+"\n", args...) }
 
 // child is the main function of a process that has a role.
-func child(text string) error {
+func child(text string) (err error) {
 	var r role
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return err
@@ -154,6 +161,16 @@ func child(text string) error {
 			return err
 		}
 		defer pprof.StopCPUProfile()
+		defer func() { err = errors.Join(err, writeAllocations(r.Profile+".allocs")) }()
 	}
 	return work(ctx, r)
+}
+
+// writeAllocations writes where memory was allocated, since the start of the process.
+func writeAllocations(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
 }

@@ -59,7 +59,7 @@ func sourcePart(ctx context.Context, o options, p *part) error {
 		return err
 	}
 	p.Settings = append(p.Settings, "the source has performance_schema=ON besides", files)
-	if err := fill(ctx, l.src, o.rows); err != nil {
+	if err := fill(ctx, l.src, o.rows, false); err != nil {
 		return err
 	}
 	pinned, err := l.pin(ctx)

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 )
 
@@ -33,67 +32,106 @@ func steadyPart(ctx context.Context, o options, p *part) error {
 		{"library", "cpu library", 2},
 		{"lib MiB", "peak library", 0},
 	}
-	l, err := newLab(ctx, o, labOptions{})
+	c, err := newCatchUp(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	if p.Settings, err = l.settings(ctx); err != nil {
+	defer c.close()
+	if p.Settings, err = c.settings(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(fill(ctx, l.src, 2*o.tableRows), addMarks(ctx, l.src)); err != nil {
+	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	w, err := l.worker(ctx, "steady")
+	w, err := c.worker(ctx, "steady")
 	if err != nil {
 		return err
 	}
-	all, err := l.steady(ctx, w)
+	ours, err := c.steady(ctx, w)
 	if err = errors.Join(err, w.stop()); err != nil {
 		return err
 	}
-	p.add("tablehaul", all)
+	theirs, err := c.steadyNative(ctx)
+	if err != nil {
+		return err
+	}
+	p.add("native replica, 4 workers", theirs)
+	p.add("tablehaul", ours)
 	p.note("each transaction also inserts a row (writer, number). Lag: from when the writer's COMMIT has returned until a reader that polls the target every %v"+
 		" sees the row; both by the clock of one process. So it holds all that an application could notice, and the poll (up to %v and a query) besides", pollEvery, pollEvery)
-	p.note("writers begin each transaction when it is due, not when the one before has ended; the first second is not counted")
+	p.note("writers begin each transaction when it is due, not when the one before has ended; the first second is not counted. One target at a time, the other is stopped")
 	return nil
 }
 
-func (l *lab) steady(ctx context.Context, w *worker) ([]figures, error) {
-	if _, err := l.create(ctx, true); err != nil {
+// steady measures tablehaul, from a workflow that is stopped.
+func (c *catchUp) steady(ctx context.Context, w *worker) ([]figures, error) {
+	wf := c.m.Workflow("commerce.bench")
+	if err := wf.Start(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := w.await(ctx, string(migrate.StateRunning)); err != nil {
-		return nil, err
-	}
+	pids := c.pids()
+	pids["library"] = w.pid()
 	var all []figures
-	for i := range l.opts.rounds {
-		progress("round %d of %d: %v of load", i+1, l.opts.rounds, l.opts.steady)
-		pids := l.pids()
-		pids["library"] = w.pid()
-		m, err := newMeter(pids)
-		if err != nil {
-			return nil, err
-		}
-		lags, err := lagUnderLoad(ctx, l.src, l.dst, "commerce", l.opts, i)
-		if err != nil {
-			return nil, err
-		}
-		f, err := m.stop()
+	for i := range c.opts.rounds {
+		progress("tablehaul, round %d of %d: %v of load", i+1, c.opts.rounds, c.opts.steady)
+		f, err := c.steadyRound(ctx, c.dst, "commerce", pids, i)
 		if err != nil {
 			return nil, err
 		}
 		if f["peak library"], err = peakOf(w.pid()); err != nil {
 			return nil, err
 		}
-		f["rate"] = float64(len(lags)) / l.opts.steady.Seconds()
-		for _, at := range []float64{50, 90, 99} {
-			f[fmt.Sprintf("p%g", at)] = percentile(lags, at)
-		}
-		f["max"] = percentile(lags, 100)
 		all = append(all, f)
 	}
-	return all, checksums(ctx, l.src, l.dst, "sbtest", "commerce", append(tables[:len(tables):len(tables)], "mark"))
+	if err := wf.Stop(ctx); err != nil {
+		return nil, err
+	}
+	return all, checksums(ctx, c.src, c.dst, "sbtest", "commerce", append(tables[:len(tables):len(tables)], "mark"))
+}
+
+// steadyNative measures the native replica, after it has caught up with what tablehaul was measured with.
+func (c *catchUp) steadyNative(ctx context.Context) ([]figures, error) {
+	if err := c.src.Exec(ctx, "INSERT INTO sbtest.mark VALUES (0, 1)"); err != nil {
+		return nil, err
+	}
+	if err := c.native.Exec(ctx, "START REPLICA"); err != nil {
+		return nil, err
+	}
+	progress("the native replica catches up")
+	if err := c.awaitNative(ctx, 1); err != nil {
+		return nil, err
+	}
+	var all []figures
+	for i := range c.opts.rounds {
+		progress("native replica, round %d of %d: %v of load", i+1, c.opts.rounds, c.opts.steady)
+		f, err := c.steadyRound(ctx, c.native, "sbtest", map[string]int{"source": c.src.PID(), "target": c.native.PID()}, c.opts.rounds+i)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+func (c *catchUp) steadyRound(ctx context.Context, dst *replicationtest.Server, database string, pids map[string]int, round int) (figures, error) {
+	m, err := newMeter(pids)
+	if err != nil {
+		return nil, err
+	}
+	lags, err := lagUnderLoad(ctx, c.src, dst, database, c.opts, round)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.stop()
+	if err != nil {
+		return nil, err
+	}
+	f["rate"] = float64(len(lags)) / (f["wall"] - 1)
+	for _, at := range []float64{50, 90, 99} {
+		f[fmt.Sprintf("p%g", at)] = percentile(lags, at)
+	}
+	f["max"] = percentile(lags, 100)
+	return f, nil
 }
 
 // A ledger holds when each transaction was committed, and when it was first seen.

@@ -23,8 +23,8 @@ const columns = "id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL DEFA
 var tables = []string{"sbtest1", "sbtest2"}
 
 // fill makes the database sbtest anew, with rows in all of digits in groups as sysbench's. Beyond half a million
-// the texts repeat, which the servers don't notice.
-func fill(ctx context.Context, s *replicationtest.Server, rows int) error {
+// the texts repeat, which the servers don't notice. What isn't logged leaves no binary log on the disk.
+func fill(ctx context.Context, s *replicationtest.Server, rows int, logged bool) error {
 	progress("filling the source with %d rows", rows)
 	digits := func(groups int) string {
 		s := "''"
@@ -38,15 +38,19 @@ func fill(ctx context.Context, s *replicationtest.Server, rows int) error {
 	}
 	each := rows / len(tables)
 	const most = 250_000
+	log := "SET SESSION sql_log_bin=0; "
+	if logged {
+		log = ""
+	}
 	for _, t := range tables {
-		err := s.Exec(ctx, fmt.Sprintf(`USE sbtest; SET SESSION cte_max_recursion_depth=100000000; CREATE TABLE %[1]s (%[2]s, KEY k_1 (k));
+		err := s.Exec(ctx, fmt.Sprintf(log+`USE sbtest; SET SESSION cte_max_recursion_depth=100000000; CREATE TABLE %[1]s (%[2]s, KEY k_1 (k));
 			INSERT INTO %[1]s (k, c, pad) WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i+1 FROM n WHERE i < %[3]d)
 			SELECT FLOOR(RAND()*%[4]d), LEFT(%[5]s, 119), LEFT(%[6]s, 59) FROM n`, t, columns, min(each, most), each, digits(10), digits(5)))
 		if err != nil {
 			return err
 		}
 		for have := most; have < each; have += most {
-			if err := s.Exec(ctx, fmt.Sprintf("USE sbtest; INSERT INTO %[1]s (k, c, pad) SELECT FLOOR(RAND()*%[2]d), c, pad FROM %[1]s WHERE id <= %[3]d",
+			if err := s.Exec(ctx, fmt.Sprintf(log+"USE sbtest; INSERT INTO %[1]s (k, c, pad) SELECT FLOOR(RAND()*%[2]d), c, pad FROM %[1]s WHERE id <= %[3]d",
 				t, each, min(most, each-have))); err != nil {
 				return err
 			}

@@ -39,8 +39,8 @@ func work(ctx context.Context, r role) (err error) {
 	opts.Trace = migrate.Trace{
 		StateChanged: func(_ migrate.StreamInfo, _, to migrate.State) { fmt.Fprintln(os.Stdout, to) },
 		StreamEnded: func(_ migrate.StreamInfo, err error, _ time.Duration) {
-			if ctx.Err() == nil && err != nil {
-				fmt.Fprintln(os.Stderr, "stream ended:", err)
+			if err != nil && ctx.Err() == nil {
+				fmt.Fprintln(os.Stdout, "ended:", strings.ReplaceAll(err.Error(), "\n", "; "))
 			}
 		},
 	}
@@ -111,6 +111,7 @@ func (w *worker) pid() int { return w.cmd.Process.Pid }
 
 // await reads on until the worker tells one of these words.
 func (w *worker) await(ctx context.Context, words ...string) (string, error) {
+	var last string
 	for {
 		select {
 		case <-ctx.Done():
@@ -120,12 +121,15 @@ func (w *worker) await(ctx context.Context, words ...string) (string, error) {
 				return "", errors.New("tablehaul's process ended")
 			}
 			for _, word := range words {
-				if s == word || strings.HasPrefix(s, word+" ") {
+				if s == word {
 					return s, nil
 				}
 			}
-			if s == string(migrate.StateError) {
-				return "", errors.New("the stream is in state Error")
+			switch text, ended := strings.CutPrefix(s, "ended: "); {
+			case ended:
+				last = text
+			case s == string(migrate.StateError):
+				return "", fmt.Errorf("the stream is in state Error: %s", last)
 			}
 		}
 	}
