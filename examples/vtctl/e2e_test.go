@@ -309,6 +309,15 @@ func (w *world) moveAll(t *testing.T, workflow string, workerFirst bool) {
 
 	w.checkVDiff(t, workflow)
 	w.must(t, "Workflow", "Stop", workflow)
+	for _, want := range []string{"updated", "unchanged"} {
+		out := w.must(t, "Workflow", "-on_drift", "repair", "-retry_time", "2h", "-cells", "", "Update", workflow)
+		if !strings.HasSuffix(out, ") "+want+"\n") {
+			t.Errorf("Workflow Update: %q, want %s", out, want)
+		}
+	}
+	if out := w.must(t, "Workflow", "-json", "Show", workflow); !strings.Contains(out, `"on_drift": "REPAIR"`) {
+		t.Errorf("after Update:\n%s", out)
+	}
 	if s := w.show(t, workflow); s.State != "Stopped" {
 		t.Errorf("after Stop: %s", s.State)
 	}

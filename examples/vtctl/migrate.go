@@ -33,7 +33,8 @@ type migrateFlags struct {
 	source                                                    string
 	all, stopAfterCopy, autoStart, deferKeys, dropForeignKeys bool
 	tables, exclude, cells                                    list
-	onDDL, sourceTimeZone, sourceTabletTypes                  string
+	onDDL, onDrift, sourceTimeZone, sourceTabletTypes         string
+	retryTime                                                 time.Duration
 
 	// Complete
 	force, renameTables, dropTables bool
@@ -53,6 +54,8 @@ func (f *migrateFlags) define(fs *flag.FlagSet) {
 	fs.BoolVar(&f.stopAfterCopy, "stop_after_copy", false, "Create: stop when all rows are copied")
 	fs.BoolVar(&f.autoStart, "auto_start", true, "Create: start at once")
 	fs.StringVar(&f.onDDL, "on_ddl", "IGNORE", "Create: `what` to do at a DDL on the source: IGNORE, STOP, EXEC, EXEC_IGNORE")
+	fs.StringVar(&f.onDrift, "on_drift", "STOP", "Create: `what` to do about rows of the target that are not as they should be: STOP, REPAIR, SKIP")
+	fs.DurationVar(&f.retryTime, "retry_time", 0, "Create: try the same error again for this `duration` before state Error; 0: as the process that runs it says, negative: for ever")
 	fs.BoolVar(&f.deferKeys, "defer_secondary_keys", true, "Create: add secondary keys after a table's rows")
 	fs.BoolVar(&f.dropForeignKeys, "drop_foreign_keys", false, "Create: make the target tables without foreign keys")
 	fs.StringVar(&f.sourceTimeZone, "source_time_zone", "", "Create: `zone` of the source's DATETIME values, converted to UTC; none: not converted")
@@ -75,7 +78,7 @@ func migrateCommand(fs *flag.FlagSet) runFunc {
 	return actions(fs,
 		action{
 			name: "Create", args: name, run: f.create,
-			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "defer_secondary_keys", "drop_foreign_keys", "source_time_zone", "tablet_types", "cells"},
+			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "on_drift", "retry_time", "defer_secondary_keys", "drop_foreign_keys", "source_time_zone", "tablet_types", "cells"},
 		},
 		action{
 			name: "Complete", args: name, run: f.complete,
@@ -104,6 +107,10 @@ func (f *migrateFlags) create(ctx context.Context, s *session, args []string) er
 	if opts.OnDDL, err = migrate.ParseOnDDL(f.onDDL); err != nil {
 		return err
 	}
+	if opts.OnDrift, err = migrate.ParseOnDrift(f.onDrift); err != nil {
+		return err
+	}
+	opts.RetryTime = f.retryTime
 	if f.sourceTabletTypes != "" {
 		if opts.TabletTypes, err = topo.ParseTabletTypes(f.sourceTabletTypes); err != nil {
 			return err

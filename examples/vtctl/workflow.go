@@ -15,14 +15,20 @@ import (
 // workflowCommands show and steer workflows.
 func workflowCommands() []command {
 	return []command{{
-		name: "Workflow", about: "Show, start, stop or list workflows.",
-		forms: []string{"Show|Start|Stop KEYSPACE.WORKFLOW", "List KEYSPACE"},
+		name: "Workflow", about: "Show, start, stop, update or list workflows.",
+		forms: []string{
+			"Show|Start|Stop KEYSPACE.WORKFLOW", "List KEYSPACE",
+			"[-on_ddl WHAT] [-on_drift WHAT] [-tablet_types T[,T...]] [-cells C[,C...]] [-retry_time DURATION] Update KEYSPACE.WORKFLOW",
+		},
 		setup: func(fs *flag.FlagSet) runFunc {
+			var u updateFlags
+			u.define(fs)
 			name := []string{"KEYSPACE.WORKFLOW"}
 			return actions(fs,
 				action{name: "Show", args: name, run: workflowShow},
 				action{name: "Start", args: name, run: workflowStart},
 				action{name: "Stop", args: name, run: workflowStop},
+				action{name: "Update", args: name, run: u.run, flags: updateNames},
 				action{name: "List", args: []string{"KEYSPACE"}, run: workflowList},
 			)
 		},
@@ -86,6 +92,14 @@ func printStatus(w io.Writer, st *migrate.Status) {
 		st.Keyspace, strings.Join(st.TargetShards, ","))
 	if st.Message != "" {
 		fmt.Fprintf(w, "message: %s\n", st.Message)
+	}
+	for _, x := range st.Streams {
+		if f := x.Failure; f != nil {
+			fmt.Fprintf(w, "stream %d: failed %d times from %s to %s\n", x.ID, f.Count, f.First.Format(time.RFC3339), f.Last.Format(time.RFC3339))
+		}
+		if x.Drifts > 0 {
+			fmt.Fprintf(w, "stream %d: %d rows were not as they should be (see its log)\n", x.ID, x.Drifts)
+		}
 	}
 
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
