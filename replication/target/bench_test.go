@@ -33,7 +33,7 @@ func sysbenchRow(id int) replication.Row {
 
 // benchTarget runs f against a fresh MySQL with a sysbench table.
 func benchTarget(b *testing.B, opts target.Options, f func(ctx context.Context, t *target.Target, table *replication.Table)) {
-	s := replicationtest.StartMySQL(b, replicationtest.MySQLOptions{})
+	s := replicationtest.StartMySQL(b, replicationtest.MySQLOptions{Args: []string{"--local-infile=ON", "--innodb-buffer-pool-size=1G", "--innodb-redo-log-capacity=1G"}})
 	s.MustExec(b, "CREATE DATABASE d")
 	s.MustExec(b, "CREATE TABLE d.sbtest1 (id int PRIMARY KEY, k int NOT NULL, c char(120) NOT NULL, pad char(60) NOT NULL)")
 	cfg := mysqlconn.Config{Addr: s.Addr(), User: "root", Database: "d"}

@@ -106,7 +106,7 @@ func TestServerKilled(t *testing.T) {
 		t.Run(flavor, func(t *testing.T) {
 			var s *replicationtest.Server
 			if flavor == "mysql" {
-				s = replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
+				s = replicationtest.StartMySQL(t, replicationtest.MySQLOptions{Args: []string{"--local-infile=ON"}})
 			} else {
 				s = replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
 			}

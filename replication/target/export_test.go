@@ -2,7 +2,11 @@ package target
 
 import (
 	"context"
+	"net"
 	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/packet"
 
 	"github.com/tablehaul/tablehaul/replication"
 )
@@ -29,4 +33,20 @@ func Definitions(ctx context.Context, t *Target, tables []string) (string, error
 func Loads(t *Target, table *replication.Table) bool {
 	s, err := t.loaded()
 	return err == nil && !s.noInfile.Load() && !s.loaders[table].off.Load()
+}
+
+// InfileName is the name that LOAD DATA statements use.
+const InfileName = infileName
+
+// Tables are those that a target was opened with.
+func Tables(t *Target) []*replication.Table { return t.cfg.Tables }
+
+// Talk sends a statement over nc, with rows to load or without, and reads the answer.
+func Talk(ctx context.Context, nc net.Conn, load bool, table *replication.Table, rows ...replication.Row) error {
+	c := &conn{c: &client.Conn{Conn: packet.NewConn(nc)}}
+	if load {
+		c.infile = &infile{loader: newLoader(newPlan("d", table, nil, false)), rows: rows}
+	}
+	_, err := c.run(ctx, "LOAD DATA")
+	return err
 }
