@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -14,7 +15,8 @@ import (
 )
 
 // The world of the model: a source server with a binary log whose transactions become visible some time after they
-// are in the log, in any order, as under semi-sync replication, and the two tables it holds.
+// are in the log, as under semi-sync replication, in any order but for those that wait for each other's row locks;
+// and the tables it holds.
 
 // numbers has an integer key, whose order is known here, and two unique columns.
 var numbers = &replication.Table{
@@ -116,6 +118,32 @@ func (c content) apply(ch replication.Change) {
 type logged struct {
 	changes           []replication.Change
 	visible, executed bool
+	// after are the earlier ones that held the locks of rows that it changes.
+	after []*logged
+}
+
+// waits tells whether the transaction's rows may still be locked by earlier ones.
+func (t *logged) waits() bool {
+	return slices.ContainsFunc(t.after, func(o *logged) bool { return !o.executed })
+}
+
+// locks are the names of the row locks that the transaction takes.
+func (t *logged) locks() map[string]bool {
+	locks := map[string]bool{}
+	for _, c := range t.changes {
+		for _, r := range []replication.Row{c.Before, c.After} {
+			if r == nil {
+				continue
+			}
+			locks[c.Table.Name+"/"+identity(c.Table, r)] = true
+			for i, u := range uniqueValues(c.Table, r) {
+				if u != "" {
+					locks[fmt.Sprintf("%s/%d/%s", c.Table.Name, i, u)] = true
+				}
+			}
+		}
+	}
+	return locks
 }
 
 // world is the source.
@@ -223,6 +251,12 @@ func (w *world) commit() *logged {
 	}
 	if len(t.changes) == 0 && w.rnd.IntN(4) > 0 {
 		return nil
+	}
+	locks := t.locks()
+	for _, o := range w.mu.log {
+		if !o.executed && slices.ContainsFunc(slices.Collect(maps.Keys(o.locks())), func(l string) bool { return locks[l] }) {
+			t.after = append(t.after, o)
+		}
 	}
 	w.mu.state = state
 	w.mu.log = append(w.mu.log, t)
@@ -416,9 +450,15 @@ func (w *world) appear(ctx context.Context, t *logged) {
 		most = 40 * time.Millisecond
 	}
 	_ = w.pause(ctx, most)
-	w.mu.Lock()
-	t.visible = true
-	w.mu.Unlock()
+	for waits := true; waits && ctx.Err() == nil; {
+		w.mu.Lock()
+		waits = t.waits()
+		t.visible = !waits
+		w.mu.Unlock()
+		if waits {
+			_ = w.pause(ctx, time.Millisecond)
+		}
+	}
 	_ = w.pause(ctx, time.Millisecond)
 	w.mu.Lock()
 	t.executed = true
