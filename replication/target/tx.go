@@ -100,7 +100,7 @@ func (t *sqlTx) row(ctx context.Context, w *writer, c replication.Change) error 
 		return w.insert(ctx, p, t.after, len(c.After), c)
 	case c.After == nil:
 		return w.delete(ctx, p, t.before, deleting, c)
-	case w.careful || p.upsert == "" || len(c.After) >= wide || !sameKey(p.table, t.before, t.after):
+	case w.careful || c.Cascade || p.upsert == "" || len(c.After) >= wide || !sameKey(p.table, t.before, t.after):
 		return w.update(ctx, p, t.before, t.after, len(c.Before)+len(c.After), c)
 	}
 	return w.upsert(ctx, p, t.after, len(c.After), c)
