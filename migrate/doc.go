@@ -19,6 +19,30 @@
 // Create, Complete and Cancel are lists of steps that do no harm when done twice. A process that is killed in the middle
 // leaves a state (Creating, Completing, Cancelling) from which the next call goes on.
 //
+// # Errors
+//
+// An error of a server, of the way to it or of the topology that can go away by itself interrupts a stream, which starts again from what is
+// committed on the target, after waits that grow from 100 ms to 5 s. Nothing has to be restarted:
+//
+//	lost, killed or refused connections; restarts; name lookups; timeouts        again
+//	a server that hangs, or a link that swallows packets (HangTimeout)            again
+//	deadlocks and lock waits on the target                                        the transaction alone, at once
+//	a target that is read-only, or has no space, memory or connections left       again
+//	another primary in the topology, of the target or of the source               again, there
+//	etcd gone, a shard without primary                                            again
+//	a user, password, privilege or certificate that is refused                    Error
+//	a purged or foreign binary log, a value or schema that does not fit           Error
+//	a row of the target that is not as the stream has put it (OnDrift)            Error, or as told
+//	the same error for RetryTime, while nothing is committed                      Error
+//
+// [StreamStatus].Failure has the error with its first and last time and its count, while the stream tries again as well as in state Error,
+// which [Workflow.Start] leaves. A state that can't be stored, because the target is away, is not Error yet: the stream goes on trying.
+//
+// Each start asks the topology who the target's primary is, and a running stream moves as soon as that changes. The new
+// primary has the stream's position by replication: what it has counts, and what it lacks is read from the source again, for as long as the source has
+// the logs. A server must have applied what it received as a replica before it takes writes, as every failover tool sees to. [Workflow.Update]
+// changes OnDDL, OnDrift, RetryTime and the choice of source servers, and running streams follow.
+//
 //	m, err := migrate.New(ts, mount.Static(login), migrate.Options{})
 //	go m.Run(ctx)
 //	wf := m.Workflow("commerce.wf")

@@ -113,3 +113,39 @@ func epochsLogged(t *testing.T, s *replicationtest.Server) int {
 	}
 	return n
 }
+
+// The source server that is read dies, and does not come back: the stream goes on with another one of the cluster.
+func TestSourceFailover(t *testing.T) {
+	_, dst := servers(t)
+	a := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
+	b := replicationtest.StartMySQL(t, replicationtest.MySQLOptions{})
+	c := newClusterOn(t, a, dst, migrate.Options{}, smallSchema)
+	a.MustExec(t, "CREATE USER repl@'%' IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
+	replicate(t, b, a)
+	if got := one(t, b, "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+executed(t, a)+"', 30)"); got != "0" {
+		t.Fatal("the replica does not catch up")
+	}
+	c.register("ext2", b.Addr(), a.Addr())
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Source: "ext2." + c.db})
+	c.await(migrate.StateRunning)
+	c.caughtUp()
+	dumps := func(s *replicationtest.Server) (n int) {
+		for _, r := range s.MustQuery(t, "SHOW PROCESSLIST") {
+			if strings.HasPrefix(r[4], "Binlog Dump") && r[1] == "root" {
+				n++
+			}
+		}
+		return n
+	}
+	if dumps(b) == 0 || dumps(a) != 0 {
+		t.Fatal("the replica is not what is read")
+	}
+	b.Kill9()
+	a.MustExec(t, "INSERT INTO "+c.db+".plain VALUES (70, 7); UPDATE "+c.db+".plain SET b = 8 WHERE a = 1")
+	c.caughtUp()
+	c.equal("customer", "plain")
+	if dumps(a) == 0 {
+		t.Error("nobody reads the log of the server that is left")
+	}
+}

@@ -162,8 +162,11 @@ func transient(err error) bool {
 	if _, ok := errors.AsType[*mount.UnreachableError](err); ok {
 		return true
 	}
-	// A failover takes a while: for a moment there is no primary, or the old one.
+	// A failover takes a while: for a moment there is no primary, or the old one, or one without a record.
 	if _, ok := errors.AsType[*topo.NoTabletError](err); ok {
+		return true
+	}
+	if e, ok := errors.AsType[*NotFoundError](err); ok && e.Kind == "primary" {
 		return true
 	}
 	return mysqlerr.Transient(err, mysqlerr.Source|mysqlerr.Target)

@@ -19,7 +19,7 @@ import (
 )
 
 // maxReconnects is how many connections in a row may fail before the stream ends with the last error.
-const maxReconnects = 8
+const maxReconnects = 5
 
 // Transactions reads the log from a position on. See replication.Source. Besides errors of the server and of the
 // way to it, which are transient where another try can help, the stream ends with replication.ErrPositionGone,
