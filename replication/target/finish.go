@@ -101,23 +101,26 @@ func (s *store) missingKeys(ctx context.Context, a sidecar.Action) ([]sidecar.Ac
 	return missing, rows.Err()
 }
 
+// online ends a schema change that must not keep rows from being written.
+const online = ", LOCK=NONE"
+
 // alterStatements are the statements that add keys: all that can be built while rows are written in
 // one, and each FULLTEXT and SPATIAL key by itself, since a server builds only one of them at a time, without writes.
 func alterStatements(table string, keys []sidecar.ActionKey) []string {
-	online, statements := "", []string(nil)
+	keysOnline, statements := "", []string(nil)
 	for _, k := range keys {
 		word, _, _ := strings.Cut(strings.TrimSpace(strings.ToUpper(k.Definition)), " ")
 		if word == "FULLTEXT" || word == "SPATIAL" {
 			statements = append(statements, "ALTER TABLE "+table+" ADD "+k.Definition)
 			continue
 		}
-		if online != "" {
-			online += ", "
+		if keysOnline != "" {
+			keysOnline += ", "
 		}
-		online += "ADD " + k.Definition
+		keysOnline += "ADD " + k.Definition
 	}
-	if online != "" {
-		statements = append([]string{"ALTER TABLE " + table + " " + online + ", LOCK=NONE"}, statements...)
+	if keysOnline != "" {
+		statements = append([]string{"ALTER TABLE " + table + " " + keysOnline + online}, statements...)
 	}
 	return statements
 }
@@ -131,8 +134,15 @@ func (s *store) alter(ctx context.Context, statement string) error {
 	conn := &conn{c: c}
 	defer conn.close()
 	_, err = s.runLong(ctx, conn, statement)
-	if code, _ := mysqlerr.Code(err); code == 1845 || code == 1846 || code == 1221 {
-		_, err = s.runLong(ctx, conn, strings.TrimSuffix(statement, ", LOCK=NONE"))
+	offline, ok := strings.CutSuffix(statement, online)
+	switch code, _ := mysqlerr.Code(err); {
+	case !ok:
+	case code == 1845 || code == 1846 || code == 1221:
+		_, err = s.runLong(ctx, conn, offline)
+	case mysqlerr.DuplicateKey(err):
+		// A server takes two values for duplicates too if one of them came and the other one went while the key was built.
+		// Without writes it is right.
+		_, err = s.runLong(ctx, conn, offline+", LOCK=SHARED")
 	}
 	return err
 }

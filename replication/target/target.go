@@ -169,7 +169,7 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 		}
 	}
 	var v variables
-	row := t.db.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode, VERSION()")
+	row := t.db.QueryRowContext(ctx, "SELECT @@global.max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode, VERSION()")
 	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode, &v.version); err != nil {
 		return nil, err
 	}

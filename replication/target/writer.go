@@ -116,7 +116,7 @@ func (w *writer) end(ctx context.Context, t *replication.Table) error {
 		if !w.careful {
 			return ErrUnexpected
 		}
-		return &replication.RowError{Table: t.Name, Key: keyOf(w.expects[len(w.expects)-1].change), Err: fmt.Errorf(
+		return &replication.RowError{Table: t.Name, Key: w.key(w.expects[len(w.expects)-1].change), Err: fmt.Errorf(
 			"it needs a statement of %d bytes, the target's max_allowed_packet is %d", len(w.buf)-batchHead, w.limit)}
 	}
 	if w.careful || len(w.buf) > batchBytes {
@@ -278,7 +278,7 @@ func (w *writer) judge(ctx context.Context, e expect, r result, err error) error
 	case code == 1054 || code == 1136 || code == 1146 || code == 1110:
 		return &replication.SchemaChangedError{Table: t.Name, What: "on the target: " + mysqlerr.Message(err)}
 	default:
-		return &replication.RowError{Table: t.Name, Err: fmt.Errorf("%s of %s: %w", e.op, w.key(e.change), err)}
+		return &replication.RowError{Table: t.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %w", e.op, err)}
 	}
 	if e.rows != anyRows && r.rows != e.rows {
 		return w.drift(ctx, e, nil)
@@ -298,7 +298,7 @@ func (w *writer) judge(ctx context.Context, e expect, r result, err error) error
 	if len(warnings) > 0 {
 		what = "the target would change a value: " + warnings[len(warnings)-1][2]
 	}
-	return &replication.RowError{Table: t.Name, Err: fmt.Errorf("%s of %s: %s", e.op, w.key(e.change), what)}
+	return &replication.RowError{Table: t.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %s", e.op, what)}
 }
 
 // key formats the key of the row that a change is about.
@@ -310,22 +310,6 @@ func (w *writer) key(c replication.Change) string {
 	k, err := c.Table.Key(r)
 	if err != nil {
 		return "a row that can't be read"
-	}
-	return c.Table.FormatKey(k)
-}
-
-// keyOf is the key of a changed row for people; "" if there is none.
-func keyOf(c replication.Change) string {
-	row := c.Before
-	if row == nil {
-		row = c.After
-	}
-	if c.Table == nil || row == nil {
-		return ""
-	}
-	k, err := c.Table.Key(row)
-	if err != nil {
-		return ""
 	}
 	return c.Table.FormatKey(k)
 }

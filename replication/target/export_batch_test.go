@@ -1,0 +1,4 @@
+package target
+
+// Collapse is what merged transactions are turned into.
+var Collapse = collapse
