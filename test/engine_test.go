@@ -40,6 +40,12 @@ func newEngine(t *testing.T, src, dst *replicationtest.Server, schema ...string)
 // newEngineVia is newEngine with the source's address as the library sees it, and the target's options.
 func newEngineVia(t *testing.T, src, dst *replicationtest.Server, addr string, opts target.Options, schema ...string) *engine {
 	t.Helper()
+	return newEngineFrom(t, src, dst, source.Config{Addr: addr, User: "root", Database: srcDB}, source.Options{}, opts, schema...)
+}
+
+// newEngineFrom is newEngineVia with the source's options.
+func newEngineFrom(t *testing.T, src, dst *replicationtest.Server, cfg source.Config, from source.Options, opts target.Options, schema ...string) *engine {
+	t.Helper()
 	for _, s := range []struct {
 		server *replicationtest.Server
 		db     string
@@ -52,7 +58,7 @@ func newEngineVia(t *testing.T, src, dst *replicationtest.Server, addr string, o
 	e := &engine{src: src, dst: dst}
 	ctx := t.Context()
 	var err error
-	e.source, err = source.Open(ctx, source.Config{Addr: addr, User: "root", Database: srcDB}, nil, source.Options{})
+	e.source, err = source.Open(ctx, cfg, nil, from)
 	if err != nil {
 		t.Fatal(err)
 	}
