@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
 )
 
 func TestFailures(t *testing.T) {
@@ -51,5 +53,36 @@ func TestKindOf(t *testing.T) {
 	}
 	if kindOf("table a: no such row") == kindOf("table b: no such row") {
 		t.Error("errors of two tables are one")
+	}
+}
+
+// Only what was committed ends a failure, or that there is nothing to commit.
+func TestReach(t *testing.T) {
+	at := func(gtids string, rows int64) replication.Progress {
+		p, err := replication.ParsePosition("MySQL56/3e11fa47-71ca-11e1-9e33-c80aa9429562:" + gtids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return replication.Progress{Position: p, Tables: map[string]replication.TableProgress{"t": {Rows: rows}}}
+	}
+	var r streamRunner
+	for i, step := range []struct {
+		p    replication.Progress
+		idle bool
+		over bool
+	}{
+		{replication.Progress{}, false, false}, // has not loaded
+		{at("1-5", 10), false, false},          // where it begins
+		{at("1-5", 10), false, false},          // runs for a while
+		{at("1-6", 10), false, true},           // a transaction
+		{at("1-6", 10), false, false},
+		{at("1-6", 11), false, true}, // a row
+		{at("1-6", 11), true, true},  // nothing to do
+	} {
+		r.failed.add(time.Now(), "lost")
+		r.reach(step.p, step.idle)
+		if over := len(r.failed) == 0; over != step.over {
+			t.Errorf("step %d: the failure is over: %v", i, over)
+		}
 	}
 }

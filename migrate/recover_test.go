@@ -128,12 +128,21 @@ func TestTargetRefusesForAWhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.src.MustExec(t, "UPDATE "+c.db+".plain SET b = b + 100; INSERT INTO "+c.db+".plain VALUES (501, 1)")
-		seen := map[string]bool{}
-		until(t, "the statement is tried again after a lock wait timeout", func() bool {
+		var first map[string]bool
+		until(t, "a transaction is tried again after a lock wait timeout", func() bool {
+			waiting := map[string]bool{}
 			for _, r := range c.dst.MustQuery(t, "SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'") {
-				seen[r[0]] = true
+				waiting[r[0]] = true
 			}
-			return len(seen) > 1
+			if len(first) == 0 {
+				first = waiting
+				return false
+			}
+			again := len(waiting) > 0
+			for id := range waiting {
+				again = again && !first[id]
+			}
+			return again
 		})
 		if err := held.Rollback(); err != nil {
 			t.Fatal(err)
