@@ -50,11 +50,12 @@ type SchedulerOptions struct {
 	// Workers is how many transactions with the source's changes are executed at once, default 4; Loaders how many chunks,
 	// default 4.
 	Workers, Loaders int
-	// MemoryBytes bounds the entries that are held; default 64 MiB. One entry larger than that is let in alone.
+	// MemoryBytes bounds the entries that are held; default 32 MiB. One entry larger than that is let in alone.
 	MemoryBytes int
 	// MergeBytes bounds the neighbouring source transactions that are committed as one when there is backlog; default
-	// 1 MiB, negative for none.
+	// 1 MiB, negative for none. When executing that many takes longer than MergeTime, default 500 ms, fewer are.
 	MergeBytes int
+	MergeTime  time.Duration
 	// LockTimeout ends the stream when one entry has met lock conflicts for so long; default 1 minute.
 	LockTimeout time.Duration
 }
@@ -62,8 +63,9 @@ type SchedulerOptions struct {
 func (o SchedulerOptions) withDefaults() SchedulerOptions {
 	o.Workers = cmp.Or(o.Workers, 4)
 	o.Loaders = cmp.Or(o.Loaders, 4)
-	o.MemoryBytes = cmp.Or(o.MemoryBytes, 64<<20)
+	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
 	o.MergeBytes = cmp.Or(o.MergeBytes, 1<<20)
+	o.MergeTime = cmp.Or(o.MergeTime, 500*time.Millisecond)
 	o.LockTimeout = cmp.Or(o.LockTimeout, time.Minute)
 	return o
 }
@@ -79,6 +81,8 @@ type Scheduler struct {
 		sync.Mutex
 		graph graph
 		held  int
+		// merge is how many bytes are merged at present.
+		merge int
 		// changed is closed, and made anew, whenever something happened that a goroutine may wait for.
 		changed chan struct{}
 	}
@@ -88,6 +92,7 @@ type Scheduler struct {
 func NewScheduler(store Store, opts SchedulerOptions) *Scheduler {
 	s := &Scheduler{store: store, opts: opts.withDefaults()}
 	s.mu.graph = newGraph()
+	s.mu.merge = s.opts.MergeBytes
 	s.mu.changed = make(chan struct{})
 	return s
 }
@@ -149,7 +154,7 @@ func (s *Scheduler) work(ctx context.Context, l *lane) error {
 	for {
 		var b *batch
 		err := s.when(ctx, func() bool {
-			b = l.take(s.opts.MergeBytes)
+			b = l.take(s.mu.merge)
 			return b != nil
 		})
 		if err != nil {
@@ -261,7 +266,24 @@ func (s *Scheduler) applyPart(ctx context.Context, tx Tx, b *batch, part []*task
 	if err != nil {
 		return err
 	}
-	return tx.Apply(ctx, e, b.careful)
+	begun := time.Now()
+	err = tx.Apply(ctx, e, b.careful)
+	if len(b.tasks) > 1 {
+		s.adapt(time.Since(begun))
+	}
+	return err
+}
+
+// adapt makes batches smaller when one took too long, and larger again when they are quick.
+func (s *Scheduler) adapt(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case took > s.opts.MergeTime:
+		s.mu.merge = max(s.mu.merge/2, s.opts.MergeBytes/64)
+	case took < s.opts.MergeTime/4:
+		s.mu.merge = min(2*s.mu.merge, s.opts.MergeBytes)
+	}
 }
 
 // until blocks until f is true, or the batch has to make way.

@@ -29,6 +29,8 @@ type script struct {
 	names map[*replication.Entry]string
 	// rows tells whose change a row is.
 	rows map[string]*replication.Entry
+	// slow is what each change takes.
+	slow time.Duration
 	// bad is a row that can't be written.
 	bad replication.Row
 
@@ -124,7 +126,7 @@ func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry, _ bool) erro
 			return fmt.Errorf("%w: lock %s", target.ErrLockConflict, l)
 		}
 	}
-	if err := retry.Wait(ctx, t.s.apply[e]); err != nil {
+	if err := retry.Wait(ctx, t.s.apply[e]+time.Duration(len(e.Changes))*t.s.slow); err != nil {
 		return err
 	}
 	for _, c := range e.Changes {
@@ -354,6 +356,27 @@ func TestSchedulerMerges(t *testing.T) {
 	// name of the last.
 	if got := s.lines("commit"); !slices.Equal(got, []string{"ddl", "c", "e", "chunk", "f"}) {
 		t.Errorf("commits are %q", got)
+	}
+}
+
+// TestSchedulerMergesLessWhenSlow: a batch takes no longer than it may for long.
+func TestSchedulerMergesLessWhenSlow(t *testing.T) {
+	for _, c := range []struct {
+		slow     time.Duration
+		from, to int
+	}{{0, 2, 4}, {100 * time.Millisecond, 12, 60}} {
+		s := newScript()
+		s.slow = c.slow
+		entries := []*replication.Entry{{DDL: &replication.DDL{Statement: "ALTER TABLE t"}}}
+		s.names[entries[0]] = "ddl"
+		s.apply[entries[0]] = time.Second
+		for i := range 150 {
+			entries = append(entries, s.txn("t", i))
+		}
+		_, err := s.play(t, target.SchedulerOptions{Workers: 1, MergeBytes: 64 * entries[1].Bytes()}, entries...)
+		if got := len(s.lines("commit")); err != nil || got < c.from || got > c.to {
+			t.Errorf("%v for each change: %d commits, %v", c.slow, got, err)
+		}
 	}
 }
 

@@ -52,10 +52,11 @@ func (c Config) validate() error {
 
 // Options of a [Target]. The zero value is right for most.
 type Options struct {
-	// Workers is how many transactions with the source's changes are executed at once, Loaders how many chunks; default 4
-	// and 4. Each takes a connection.
+	// Workers is how many transactions with the source's changes are executed at once; default the target's
+	// innodb_read_io_threads, from 4 to 16, which is half of its cores unless it was set. Loaders is how many chunks are;
+	// default 4. Each takes a connection.
 	Workers, Loaders int
-	// MemoryBytes bounds the entries that wait for their commit; default 64 MiB.
+	// MemoryBytes bounds the entries that wait for their commit; default 32 MiB.
 	MemoryBytes int
 	// LockTimeout is how long locks of others may keep an entry from being executed; default 1 h. It is
 	// long, since adding some kinds of keys after the copy locks a table against writes.
@@ -169,8 +170,8 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 		}
 	}
 	var v variables
-	row := t.db.QueryRowContext(ctx, "SELECT @@global.max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode, VERSION()")
-	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode, &v.version); err != nil {
+	row := t.db.QueryRowContext(ctx, "SELECT @@global.max_allowed_packet, @@local_infile, @@innodb_autoinc_lock_mode, VERSION(), @@innodb_read_io_threads")
+	if err := row.Scan(&v.maxPacket, &v.localInfile, &v.autoincLockMode, &v.version, &v.ioThreads); err != nil {
 		return nil, err
 	}
 	s := newStore(t, epoch, mark, v)
@@ -189,7 +190,7 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 	t.mu.store = s
 	t.mu.tables = stream.Tables
 	t.mu.scheduler = NewScheduler(s, SchedulerOptions{
-		Workers: t.opts.Workers, Loaders: t.opts.Loaders, MemoryBytes: t.opts.MemoryBytes, LockTimeout: t.opts.LockTimeout,
+		Workers: cmp.Or(t.opts.Workers, v.workers()), Loaders: t.opts.Loaders, MemoryBytes: t.opts.MemoryBytes, LockTimeout: t.opts.LockTimeout,
 	})
 	by := "LOAD DATA LOCAL INFILE"
 	if s.noInfile.Load() {
@@ -206,7 +207,12 @@ type variables struct {
 	localInfile     bool
 	autoincLockMode int
 	version         string
+	ioThreads       int
 }
+
+// workers is the default of Options.Workers. A server does not tell how many cores it has, but its innodb_read_io_threads is
+// half of them, at least 4, unless it was set (MySQL since 8.4; 4 before, and in MariaDB).
+func (v variables) workers() int { return min(max(v.ioThreads, 4), 16) }
 
 // rowAlias tells whether the server lets a statement name the row that it inserts: MySQL since 8.0.19.
 func (v variables) rowAlias() bool {
