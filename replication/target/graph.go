@@ -19,9 +19,13 @@ type task struct {
 	blocked  []*task
 	// chunks are the blockers that are chunks.
 	chunks []*task
-	// batch executes the task; nil until a worker has taken it.
-	batch      *batch
-	done       bool
+	// batch executes the task; nil until a worker has taken it. inside is how many of the blockers are in the same batch.
+	batch  *batch
+	inside int
+	// late says that the task must come after something outside of its batch.
+	late, done bool
+	// seen is the last task that was found to come after this one.
+	seen       *task
 	prev, next *task
 }
 
@@ -126,27 +130,23 @@ func (l *lane) take(bytes int) *batch {
 // divide tells the tasks that need not wait for anything outside of the batch from those that must, and those that must
 // come after such.
 func (b *batch) divide() {
-	type within struct {
-		blockers int
-		late     bool
-	}
-	inside := make(map[*task]within)
 	for _, t := range b.tasks {
-		w := inside[t]
-		outside := t.blockers - w.blockers
+		t.batch, t.inside, t.late = b, 0, false
+	}
+	for _, t := range b.tasks {
+		outside := t.blockers - t.inside
 		b.open += outside
-		if w.late = w.late || outside > 0; w.late {
+		if t.late = t.late || outside > 0; t.late {
 			b.late = append(b.late, t)
 		} else {
 			b.early = append(b.early, t)
 		}
 		for _, o := range t.blocked {
-			next := inside[o]
-			next.blockers++
-			next.late = next.late || w.late
-			inside[o] = next
+			if o.batch == b {
+				o.inside++
+				o.late = o.late || t.late
+			}
 		}
-		t.batch = b
 	}
 }
 
@@ -201,12 +201,11 @@ func spanSays(t *replication.Table) bool {
 func (g *graph) add(t *task) {
 	g.seq++
 	t.seq = g.seq
-	seen := make(map[*task]bool)
 	after := func(o *task) {
-		if o == nil || o == t || seen[o] {
+		if o == nil || o == t || o.seen == t {
 			return
 		}
-		seen[o] = true
+		o.seen = t
 		t.blockers++
 		o.blocked = append(o.blocked, t)
 		if o.entry.Chunk != nil {
@@ -281,7 +280,7 @@ func (g *graph) remove(t *task) {
 			o.batch.open--
 		}
 	}
-	t.blocked, t.chunks = nil, nil
+	t.blocked, t.chunks, t.seen = nil, nil, nil
 	g.lane(t).remove(t)
 }
 
