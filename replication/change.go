@@ -97,6 +97,8 @@ type DDL struct {
 	// ReplacesRows says that the statement removes or exchanges rows, which no row change tells: TRUNCATE, DROP, RENAME,
 	// some changes of partitions.
 	ReplacesRows bool
+	// ForeignKeys says that it changes foreign keys, of a server that does not log what they do.
+	ForeignKeys bool
 	// SQLMode is the session's sql_mode, by which Statement is to be read.
 	SQLMode uint64
 }

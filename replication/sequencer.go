@@ -370,6 +370,10 @@ func (s *sequencer) schemaChange(ctx context.Context, d *DDL) error {
 		if d.ReplacesRows {
 			return &SchemaChangedError{Table: strings.Join(d.Tables, ", "), What: fmt.Sprintf("rows were replaced by %.200q, which can't be ignored", d.Statement)}
 		}
+		if d.ForeignKeys {
+			return &SchemaChangedError{Table: strings.Join(d.Tables, ", "), What: fmt.Sprintf(
+				"foreign keys, of which the log does not tell what they do, were changed by %.200q, which can't be ignored", d.Statement)}
+		}
 		return nil
 	case OnDDLStop:
 		return s.settle(ctx, nil, &StoppedAtDDLError{Statement: d.Statement})

@@ -19,7 +19,7 @@ type OnDDL int
 
 const (
 	// OnDDLIgnore goes on without it; rows that no longer fit stop the stream with a SchemaChangedError, and so does
-	// a statement that itself removes rows, such as TRUNCATE.
+	// a statement that itself removes rows, such as TRUNCATE, or changes foreign keys where the log does not tell what they do.
 	OnDDLIgnore OnDDL = iota
 	// OnDDLStop ends the stream right after it with a StoppedAtDDLError.
 	OnDDLStop

@@ -22,9 +22,11 @@ var ErrNoGTID = errors.New("transaction has no GTID (set gtid_mode=ON)")
 type assembler struct {
 	schema string
 	// fold says that the server ignores case in names of schemas and tables.
-	fold   bool
-	tables map[string]*replication.Table
-	names  []string
+	fold bool
+	// unlogged says that the server does not log what foreign keys do.
+	unlogged bool
+	tables   map[string]*replication.Table
+	names    []string
 	// have holds the transactions that the reader has yielded; emit yields another, news tells of progress.
 	have replication.Position
 	emit func(*replication.Transaction) error

@@ -200,6 +200,7 @@ func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 	src := r.source
 	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
 	a.fold, a.last, a.stale = src.fold, r.last, r.stale
+	a.unlogged = !src.logsCascades
 	a.memory, a.dir = src.opts.TransactionBytes, src.opts.SpillDir
 	a.emit = func(t *replication.Transaction) error {
 		t.Committed = r.clock.local(ctx, t.Committed)

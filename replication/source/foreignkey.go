@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -109,3 +110,6 @@ func (c *catalog) findFamilies(ctx context.Context) error {
 	}
 	return nil
 }
+
+// changesForeignKeys matches statements that may give tables other foreign keys.
+var changesForeignKeys = regexp.MustCompile(`(?is)\balter\b.*\btable\b.*\b(references|foreign\s+key|drop\s+constraint)\b`)

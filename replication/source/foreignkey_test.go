@@ -87,4 +87,10 @@ func TestNativeForeignKeys(t *testing.T) {
 	if !list[2].Changes[0].Cascade || list[4].Changes[0].Cascade {
 		t.Error("the flags of the rows events are not what the sessions did")
 	}
+	_, from = f.end(s)
+	f.exec("ALTER TABLE r DROP FOREIGN KEY r_ibfk_1, ADD FOREIGN KEY (id) REFERENCES lone (id) ON DELETE CASCADE", "ALTER TABLE lone COMMENT 'x'")
+	list = f.log(s, from)
+	if len(list) != 2 || !list[0].DDL.ForeignKeys || list[1].DDL.ForeignKeys {
+		t.Errorf("schema changes are %+v", list)
+	}
 }

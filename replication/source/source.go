@@ -85,6 +85,8 @@ type Source struct {
 	db *sql.DB
 	// fold says that the server ignores case in names of tables.
 	fold bool
+	// logsCascades says that the server logs what foreign keys do.
+	logsCascades bool
 	// readers caches what is made of a table to read it, by *replication.Table.
 	readers sync.Map
 
@@ -155,6 +157,9 @@ func (s *Source) load(ctx context.Context, names []string) error {
 	s.tables, err = Tables(ctx, s.db, s.cfg.Database, names)
 	if err != nil {
 		return err
+	}
+	if s.logsCascades, err = readLogsCascades(ctx, s.db); err != nil {
+		return mark(ctx, fmt.Errorf("source %s: %w", s.cfg, err))
 	}
 	if names == nil {
 		s.tables = slices.DeleteFunc(s.tables, func(t *replication.Table) bool { return InternalTable(t.Name) })
