@@ -137,6 +137,8 @@ type kinWorld struct {
 	visible int
 	states  []kinState // after each transaction; the first is the start
 	server  string
+	// ddl comes with the first transaction.
+	ddl *replication.DDL
 
 	queue chan *replication.Entry
 	db    struct {
@@ -273,6 +275,9 @@ func (w *kinWorld) Transactions(ctx context.Context, from replication.Position) 
 			t := &replication.Transaction{End: replication.LogPos{Server: w.server, Offset: uint64(i)}}
 			if i < len(w.log) {
 				t.GTID, t.Changes = gtid(i), slices.Clone(w.log[i].changes)
+				if i == 0 {
+					t.DDL = w.ddl
+				}
 				t.End.Offset++
 				i++
 			}
