@@ -22,6 +22,9 @@ const maxEvent = 1<<31 + 1<<20
 // level (3) asks for 2 MiB, the highest (22) for 128 MiB.
 const maxZstdWindow = 128 << 20
 
+// trustedEvent is the size up to which memory is taken before the event has come.
+const trustedEvent = 64 << 20
+
 // keepBuffer is the largest buffer for events that is kept for the next one.
 const keepBuffer = 1 << 20
 
@@ -76,18 +79,9 @@ func (r *eventReader) header(in io.Reader) (*gobinlog.EventHeader, error) {
 
 // body reads the rest of an event; what it returns is valid until the next call.
 func (r *eventReader) body(in io.Reader, h *gobinlog.EventHeader, nested bool) (*gobinlog.BinlogEvent, error) {
-	size := int(h.EventSize)
-	if cap(r.buf) < size {
-		bigger := make([]byte, gobinlog.EventHeaderSize, max(size, 16<<10))
-		copy(bigger, r.buf)
-		r.buf = bigger
-	}
-	raw := r.buf[:size]
-	if cap(r.buf) > keepBuffer {
-		r.buf = nil
-	}
-	if _, err := io.ReadFull(in, raw[gobinlog.EventHeaderSize:]); err != nil {
-		return nil, unexpected(err)
+	raw, err := r.fill(in, int(h.EventSize))
+	if err != nil {
+		return nil, err
 	}
 	e := &gobinlog.BinlogEvent{Header: h, RawData: raw}
 	if r.assembler.summed(h.EventType, nested) {
@@ -98,9 +92,29 @@ func (r *eventReader) body(in io.Reader, h *gobinlog.EventHeader, nested bool) (
 			return nil, fmt.Errorf("%w: checksum of type %d", ErrMalformedEvent, h.EventType)
 		}
 	}
-	var err error
 	e.Event, err = decodeEvent(h.EventType, r.assembler.body(e, nested))
 	return e, err
+}
+
+// fill reads into the buffer, which has the head, until it holds size bytes, which are what the head claims.
+func (r *eventReader) fill(in io.Reader, size int) ([]byte, error) {
+	raw := r.buf
+	for len(raw) < size {
+		have := len(raw)
+		next := min(size, max(2*have, trustedEvent))
+		if cap(raw) < next {
+			raw = append(make([]byte, 0, max(next, 16<<10)), raw...)
+		}
+		raw = raw[:next]
+		if _, err := io.ReadFull(in, raw[have:]); err != nil {
+			return nil, unexpected(err)
+		}
+	}
+	r.buf = raw
+	if cap(raw) > keepBuffer {
+		r.buf = nil // one huge event is no reason to hold its memory
+	}
+	return raw, nil
 }
 
 // unexpected makes an end of the data that comes within an event an error.
