@@ -151,26 +151,3 @@ func TestInternalTables(t *testing.T) {
 		}
 	}
 }
-
-func TestSplitRange(t *testing.T) {
-	for _, tc := range []struct {
-		lo, hi   string
-		unsigned bool
-		n, want  int
-	}{
-		{"0", "18446744073709551615", true, 4, 3},
-		{"-9223372036854775808", "9223372036854775807", false, 8, 7},
-		{"1", "3000", false, 4, 1},
-		{"1", "1", true, 4, 0},
-		{"5", "900", true, 4, 0},
-		{"-1000", "1000", false, 2, 1},
-	} {
-		keys, err := splitRange([]byte(tc.lo), []byte(tc.hi), tc.unsigned, tc.n)
-		if err != nil || len(keys) != tc.want {
-			t.Errorf("%v: %d keys, %v", tc, len(keys), err)
-		}
-	}
-	if _, err := splitRange([]byte("x"), []byte("1"), true, 4); err == nil {
-		t.Error("a text was taken for a number")
-	}
-}
