@@ -69,20 +69,32 @@ func TestCascadeRefused(t *testing.T) {
 		want   string
 	}{
 		{
-			"the server was to log it", []*replication.Table{plain, logged}, nil,
-			replication.Transaction{Changes: []replication.Change{{Table: plain, Before: row(1, 1, 0), Cascade: true}}}, "though this server would",
+			"the server was to log it",
+			[]*replication.Table{plain, logged},
+			nil,
+			replication.Transaction{Changes: []replication.Change{{Table: plain, Before: row(1, 1, 0), Cascade: true}}},
+			"though this server would",
 		},
 		{
-			"a child before its parent", []*replication.Table{parent, child}, map[string][]replication.Span{"a_child": {{}}},
-			replication.Transaction{}, "has to begin again",
+			"a child before its parent",
+			[]*replication.Table{parent, child},
+			map[string][]replication.Span{"a_child": {{}}},
+			replication.Transaction{},
+			"has to begin again",
 		},
 		{
-			"the child's key changes", []*replication.Table{parent, keyed}, map[string][]replication.Span{"b_parent": {{}}, "a_child": {{Hi: replication.PackRow([]byte("5"))}}},
-			replication.Transaction{Changes: []replication.Change{{Table: parent, Before: row(1, 1, 0), After: row(1, 2, 0), Cascade: true}}}, "identifying key of rows",
+			"the child's key changes",
+			[]*replication.Table{parent, keyed},
+			map[string][]replication.Span{"b_parent": {{}}, "a_child": {{Hi: replication.PackRow([]byte("5"))}}},
+			replication.Transaction{Changes: []replication.Change{{Table: parent, Before: row(1, 1, 0), After: row(1, 2, 0), Cascade: true}}},
+			"identifying key of rows",
 		},
 		{
-			"foreign keys change", []*replication.Table{parent, child}, nil,
-			replication.Transaction{DDL: &replication.DDL{Statement: "ALTER TABLE a_child ..", Tables: []string{"a_child"}, ForeignKeys: true}}, "can't be ignored",
+			"foreign keys change",
+			[]*replication.Table{parent, child},
+			nil,
+			replication.Transaction{DDL: &replication.DDL{Statement: "ALTER TABLE a_child ..", Tables: []string{"a_child"}, ForeignKeys: true}},
+			"can't be ignored",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +36,8 @@ func kinTable(name string, ordered bool, keys ...replication.ForeignKey) *replic
 	return &replication.Table{
 		Name: name, Ordered: ordered, Family: "family", ForeignKeys: keys,
 		Columns: []replication.Column{
-			{Name: "id", Kind: replication.KindInt, Type: "int"}, {Name: "value", Kind: replication.KindInt, Type: "int"},
+			{Name: "id", Kind: replication.KindInt, Type: "int"},
+			{Name: "value", Kind: replication.KindInt, Type: "int"},
 			{Name: "ref", Kind: replication.KindInt, Type: "int", Nullable: true},
 		},
 		Primary: replication.Index{Name: "PRIMARY", Columns: []int{0}, Exact: true},
@@ -473,27 +475,26 @@ var errKinDone = errors.New("all is copied")
 // runKin copies and streams under random writes, with kills, and to the end.
 func runKin(seed uint64) (retried int, err error) {
 	w := newKinWorld(seed)
+	left := w.rnd.IntN(4)
+	var again atomic.Int64
+	defer func() { retried = int(again.Load()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { w.write(ctx, 60) })
 	wg.Go(func() { w.show(ctx) })
-	for kills := w.rnd.IntN(4); ; kills-- {
+	for kills := left; ; kills-- {
 		life, stop := context.WithCancelCause(ctx)
 		if kills > 0 {
 			wg.Go(func() { stop(w.pause(life, 60*time.Millisecond)) })
 		}
-		var finished int
-		var mu sync.Mutex
 		err := replication.NewStream(w, w, kinTables, replication.Options{
 			Readers: 3, ReportInterval: 5 * time.Millisecond,
 			Trace: replication.Trace{
-				ChunkRetried: func(context.Context, replication.ChunkInfo, error) { retried++ },
+				ChunkRetried: func(context.Context, replication.ChunkInfo, error) { again.Add(1) },
 				TableFinished: func(*replication.Table) {
-					mu.Lock()
-					defer mu.Unlock()
-					if finished++; len(w.db.finished) == len(kinTables) {
+					if len(w.db.finished) == len(kinTables) {
 						wg.Go(func() {
 							_ = w.pause(life, 300*time.Millisecond)
 							stop(errKinDone)
@@ -505,13 +506,13 @@ func runKin(seed uint64) (retried int, err error) {
 		stop(nil)
 		switch {
 		case w.breach != nil:
-			return retried, w.breach
+			return 0, w.breach
 		case errors.Is(err, errKinDone), kills <= 0 && len(w.db.finished) == len(kinTables):
-			return retried, nil
+			return 0, nil
 		case ctx.Err() != nil:
-			return retried, fmt.Errorf("not copied after a minute: %v", w.db.copied)
+			return 0, fmt.Errorf("not copied after a minute: %v", w.db.copied)
 		case err != nil && !errors.Is(err, context.Canceled):
-			return retried, err
+			return 0, err
 		}
 	}
 }
@@ -520,7 +521,7 @@ func runKin(seed uint64) (retried int, err error) {
 // foreign keys did.
 func TestCascades(t *testing.T) {
 	retried := 0
-	runs := 300
+	runs := min(300, modelDefault/4)
 	if *modelRuns > 0 {
 		runs = *modelRuns
 	}

@@ -137,8 +137,10 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 	case s.kind == stmtDML:
 		return fmt.Errorf("%w: %.200q", ErrNotRow, text)
 	default:
-		g.ddl = &replication.DDL{Schema: string(ev.Schema), Statement: text, Tables: affected, SQLMode: mode, ReplacesRows: s.replaces,
-			ForeignKeys: a.unlogged && changesForeignKeys.MatchString(text)}
+		g.ddl = &replication.DDL{
+			Schema: string(ev.Schema), Statement: text, Tables: affected, SQLMode: mode, ReplacesRows: s.replaces,
+			ForeignKeys: a.unlogged && changesForeignKeys.MatchString(text),
+		}
 		if s.replaces {
 			g.replaced = fmt.Sprintf("rows were replaced by %.200q", text)
 		}

@@ -19,7 +19,9 @@
 // again row by row, which tells which row it is.
 //
 // Foreign keys are not checked (foreign_key_checks=0), whatever the source's session did: children may be copied before
-// their parents, and a source that logs its cascades sends them. Unique keys are always checked.
+// their parents, and a source that logs its cascades sends them. Only a change with [replication.Change] Cascade is
+// executed with foreign_key_checks=1, by itself and in its place: the source's log does not tell what its foreign keys
+// did, and those of the target do the same. Unique keys are always checked.
 //
 // # Recovery
 //
