@@ -2,8 +2,9 @@
 #
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
+#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=
 #   make demo     a whole migration on throwaway servers, from nothing
-#   make bench    a million rows against the server's own means: wall, CPU, memory
+#   make bench    copy, catch-up, lag and costs beside other ways: 15 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
 #   make fmt      format the source
 #   make vet      go vet, all modules
@@ -81,13 +82,30 @@ test: servers vet lint
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
 	$(call each,go test $(TESTFLAGS) ./...)
 
+# The seed says which tables, writes and kills; the model and the mutations print their own when they fail.
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+KILLS ?= 200
+RUNS ?= 100000
+
+.PHONY: soak
+soak: servers
+	@echo "== the model: $(RUNS) random schedules, and a crash at every step of some"
+	@go test -count=1 -timeout 120m -run 'TestModel' ./replication -model.runs $(RUNS)
+	@echo "== the mutations: each must be noticed"
+	@cd test && go test -count=1 -timeout 120m -run 'TestMutations' . -mutations 0
+	@echo "== readers of the target, unique values: three times each"
+	@cd test && go test -count=3 -timeout 60m -run 'TestConstantSums|TestUniqueValuesWander' .
+	@echo "== chaos: $(KILLS) kills, seed $(SEED)"
+	@cd test && go test -count=1 -timeout 180m -run 'TestChaos$$' . -chaos.kills $(KILLS) -chaos.seed $(SEED)
+
 .PHONY: demo
 demo: servers
 	@cd examples && go run ./quickstart
 
 .PHONY: bench
 bench: servers
-	@cd test && go run ./bench $(BENCHFLAGS)
+	@cd test && go build -o ../bin/bench ./bench
+	@bin/bench $(BENCHFLAGS)
 
 .PHONY: clean
 clean:

@@ -33,7 +33,7 @@ func modelRun(seed uint64, crash int) (commits, steps int, err error) {
 	w := newWorld(rnd)
 	src := &modelSource{world: w, spills: rnd.IntN(4) == 0}
 	dst := newModelTarget(w, modelTables, target.SchedulerOptions{
-		Workers: 1 + rnd.IntN(4), Loaders: 1 + rnd.IntN(3), MemoryBytes: 8 << 10, MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],
+		Workers: 1 + rnd.IntN(4), Loaders: 1 + rnd.IntN(3), MemoryBytes: []int{8 << 10, 0}[rnd.IntN(2)], MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	writer := make(chan struct{})

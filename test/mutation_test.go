@@ -39,6 +39,7 @@ type check struct {
 
 var (
 	byModel = check{dir: "..", pkg: "./replication", run: "TestModel$", args: []string{"-model.runs", "20000"}}
+	byCrash = check{dir: "..", pkg: "./replication/target", run: "TestServerKilled$|TestEndedAtAnyTime$|TestFencedOwnerCommitsNothing$"}
 	byFence = check{dir: "..", pkg: "./replication/target", run: "TestFencedOwnerCommitsNothing$"}
 )
 
@@ -109,6 +110,88 @@ var mutations = []mutation{
 	{
 		name: "the image before is not in the write set", file: "replication/conflict.go", by: byModel, says: breach,
 		edits: []edit{{`range [2]Row{c.Before, c.After}`, `range [2]Row{nil, c.After}`}},
+	},
+	{
+		name: "transactions commit out of turn", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`	return g.sources.first == nil || g.sources.first.seq >= b.first().seq`, `	return b.first().entry.Chunk == nil || g.sources.first == nil || g.sources.first.seq >= b.first().seq`}},
+	},
+	{
+		name: "a chunk commits before its place", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`	return g.sources.first == nil || g.sources.first.seq >= b.first().seq`, `	return b.first().entry.Chunk != nil || g.sources.first == nil || g.sources.first.seq >= b.first().seq`}},
+	},
+	{
+		name: "changes do not wait for the chunk whose span they are in", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`c.Table.In(o.entry.Chunk.Span, k) {`, `len(k) == 0 && c.Table.In(o.entry.Chunk.Span, k) {`}},
+	},
+	{
+		name: "nobody waits for a spilled transaction", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`		g.barrier = t
+	}`, `		g.barrier = nil
+	}`}},
+	},
+	{
+		name: "what must wait within a batch does not", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`if t.late = t.late || outside > 0; t.late {`, `if t.late = outside > 0; t.late {`}},
+	},
+	{
+		name: "a batch waits for nobody", file: "replication/target/graph.go", by: byModel, says: breach,
+		edits: []edit{{`		outside := t.blockers - t.inside`, `		outside := 0 * t.inside`}},
+	},
+	{
+		name: "a batch records the position of its first transaction", file: "replication/target/scheduler.go", by: byModel, says: breach,
+		edits: []edit{{`	return b.last().entry, err`, `	return b.first().entry, err`}},
+	},
+	{
+		name: "rows are inserted before those in their way are deleted", file: "replication/target/collapse.go", by: byModel, says: breach,
+		edits: []edit{{`	replaced, err := t.replaced()
+	if err != nil {
+		return nil, err
+	}
+`, `	replaced, err := t.replaced()
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range t.order {
+		if r.after != nil && (r.before == nil || r.loose || replaced[i]) {
+			out = append(out, replication.Change{Table: t.table, After: r.after})
+			r.after = nil
+		}
+	}
+`}},
+	},
+	{
+		name: "unique values move in place", file: "replication/target/collapse.go", by: byModel, says: breach,
+		edits: []edit{{`		replaced[i] = moved
+`, `		replaced[i] = moved && i < 0
+`}, {`	if many <= inPlace {`, `	if many >= 0 {`}},
+	},
+	{
+		name: "a row that goes stays", file: "replication/target/collapse.go", by: byModel, says: breach,
+		edits: []edit{{`		r.after = nil
+	}
+	if c.After == nil {`, `		r.after = r.before
+	}
+	if c.After == nil {`}},
+	},
+	{
+		name: "a row that came and went again is deleted", file: "replication/target/collapse.go", by: byModel, says: breach,
+		edits: []edit{{`		if !seen {
+			r.before = c.Before
+		}`, `		if r.before = c.Before; seen {
+			r.after = nil
+		}`}},
+	},
+	{
+		name: "the position is written outside of the transaction", file: "replication/target/tx.go", by: byCrash, says: ".",
+		edits: []edit{{`		buf = t.s.side.AppendPosition(buf, t.s.id, t.s.epoch, mark)
+	}`, `		buf = t.s.side.AppendPosition(append(buf, "COMMIT;"...), t.s.id, t.s.epoch, mark)
+		t.open = false
+	}`}, {`	want := 1
+`, `	want := 1
+	if e.Chunk == nil {
+		want = 2
+	}
+`}},
 	},
 	{
 		name: "an owner that was deposed goes on", file: "internal/sidecar/position.go", by: byFence, says: "the old owner",
