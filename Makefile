@@ -2,7 +2,7 @@
 #
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
-#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=
+#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=, BIG_MB=
 #   make demo     a whole migration on throwaway servers, from nothing
 #   make bench    copy, catch-up, lag and costs beside other ways: 15 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
@@ -83,9 +83,11 @@ test: servers vet lint
 	$(call each,go test $(TESTFLAGS) ./...)
 
 # The seed says which tables, writes and kills; the model and the mutations print their own when they fail.
-SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 KILLS ?= 200
 RUNS ?= 100000
+# The size of one transaction, in MB; 2048 needs 10 GB of disk.
+BIG_MB ?= 2048
 
 .PHONY: soak
 soak: servers
@@ -93,6 +95,8 @@ soak: servers
 	@go test -count=1 -timeout 120m -run 'TestModel' ./replication -model.runs $(RUNS)
 	@echo "== the mutations: each must be noticed"
 	@cd test && go test -count=1 -timeout 120m -run 'TestMutations' . -mutations 0
+	@echo "== transactions of $(BIG_MB) MB in bounded memory"
+	@TABLEHAUL_BIG_MB=$(BIG_MB) go test -count=1 -timeout 60m -run 'TestLargeTransaction' ./replication/source
 	@echo "== readers of the target, unique values: three times each"
 	@cd test && go test -count=3 -timeout 60m -run 'TestConstantSums|TestUniqueValuesWander' .
 	@echo "== chaos: $(KILLS) kills, seed $(SEED)"
