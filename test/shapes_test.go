@@ -27,7 +27,7 @@ func TestShapes(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *replicationtest.Server, *replicationtest.Server)
-	}{{"all shapes while copying", testAllShapes}, {"large rows", testLargeRows}} {
+	}{{"all shapes while copying", testAllShapes}, {"keys and values", testKeysAndValues}, {"large rows", testLargeRows}} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, src, dst) })
 		dst.MustExec(t, "DROP DATABASE IF EXISTS "+dstDB+"; DROP DATABASE IF EXISTS _tablehaul")
 		src.MustExec(t, "DROP DATABASE IF EXISTS "+srcDB)
@@ -191,11 +191,19 @@ func testLargeRows(t *testing.T, src, dst *replicationtest.Server) {
 	if err := e.runUntilLevel(t.Context(), e.source, opts, done); err != nil {
 		t.Fatal(err)
 	}
+	dst.MustExec(t, "SET GLOBAL max_allowed_packet=16<<20")
+	defer dst.MustExec(t, "SET GLOBAL max_allowed_packet=DEFAULT")
+	// A transaction of many rows that does not fit into one packet.
+	src.MustExec(t, `USE shop; INSERT INTO big WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i+1 FROM n WHERE i<120) SELECT i, REPEAT('x', 2000000) FROM n;
+		UPDATE big SET v=REPEAT('y', 2000000) WHERE id>=100`)
+	closed := make(chan struct{})
+	close(closed)
+	if err := e.runUntilLevel(t.Context(), e.source, replication.Options{}, closed); err != nil {
+		t.Fatal(err)
+	}
 	if diff := e.differences(t, "big"); diff != "" {
 		t.Error(diff)
 	}
-	dst.MustExec(t, "SET GLOBAL max_allowed_packet=16<<20")
-	defer dst.MustExec(t, "SET GLOBAL max_allowed_packet=DEFAULT")
 	src.MustExec(t, "INSERT INTO shop.big VALUES (5, REPEAT('d', 20000000))")
 	err := e.runUntilLevel(t.Context(), e.source, replication.Options{}, make(chan struct{}))
 	row, ok := errors.AsType[*replication.RowError](err)

@@ -27,6 +27,17 @@
 //		fmt.Println(t.GTID, len(t.Changes))
 //	}
 //
+// Memory is bounded whatever the source commits: a transaction that is larger than Options.TransactionBytes comes as a
+// replication.Spill, in a temporary file, and one that the source has compressed is decompressed as it is read. Only one row must fit
+// into memory. Checksums of events are verified where the source writes them (binlog_checksum).
+//
+// A consumer that takes nothing for hours holds the server up, not memory: the connection's net_write_timeout is an hour, and
+// when it breaks all the same, the log goes on over a new one. A server that is silent for Options.ReadTimeout is left and
+// asked again; after 8 connections in a row that brought nothing the log ends with a transient error.
+//
+// A log that is not the one that was read is refused with replication.ErrHistory: when the position has transactions that the server never
+// had, or, within one call of Transactions, when the log ends before what was read of it (RESET BINARY LOGS AND GTIDS).
+//
 // The user needs SELECT on the schema, REPLICATION SLAVE for the log, and REPLICATION CLIENT for its end. The server needs
 // gtid_mode=ON, binlog_format=ROW and binlog_row_image=FULL.
 //

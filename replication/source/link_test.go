@@ -21,7 +21,9 @@ func TestLinkIsCutAnywhere(t *testing.T) {
 	_, from := f.end(s)
 	f.exec("INSERT INTO t VALUES (1,REPEAT('a',100)),(2,'b')", "BEGIN", "UPDATE t SET v='c'", "DELETE FROM t WHERE id=1", "COMMIT",
 		"XA START 'cut'", "INSERT INTO t VALUES (3,'d')", "XA END 'cut'", "XA PREPARE 'cut'", "INSERT INTO t VALUES (4,'e')", "XA COMMIT 'cut'",
-		"SET SESSION binlog_transaction_compression=ON", "INSERT INTO t VALUES (5,REPEAT('f',100))", "UPDATE t SET id=id+10")
+		"SET SESSION binlog_transaction_compression=ON", "INSERT INTO t VALUES (5,REPEAT('f',100))", "UPDATE t SET id=id+10",
+		"CREATE TABLE ctas (PRIMARY KEY (id)) SELECT * FROM t", "SET SESSION binlog_transaction_compression=OFF", "CREATE TABLE ctas2 (PRIMARY KEY (id)) SELECT * FROM t",
+		"BEGIN", "INSERT INTO t VALUES (6,'g')", "SAVEPOINT s", "DELETE FROM t", "ROLLBACK TO s", "INSERT INTO t VALUES (7,'h')", "COMMIT")
 	want := describe(f.log(s, from))
 	end, _ := f.end(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -38,7 +40,7 @@ func TestLinkIsCutAnywhere(t *testing.T) {
 			}
 		}
 	}()
-	for n := int64(700); n < 6500; n += 331 {
+	for n := int64(700); n < 9000; n += 331 {
 		var list []*replication.Transaction
 		proxy.CutAfter(n)
 		for x, err := range s.Transactions(ctx, from) {
