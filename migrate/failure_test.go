@@ -86,3 +86,19 @@ func TestReach(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryTimeOfWorkflow(t *testing.T) {
+	for _, c := range []struct{ process, workflow, want time.Duration }{
+		{0, 0, time.Hour},
+		{time.Minute, 0, time.Minute},
+		{time.Minute, time.Second, time.Second},
+		{time.Minute, -1, 0},
+		{-1, 0, 0},
+		{-1, time.Second, time.Second},
+	} {
+		m := &Migrator{opts: Options{RetryTime: c.process}.withDefaults()}
+		if got := m.retryTime(&record{RetryTime: c.workflow}); got != c.want {
+			t.Errorf("process %v, workflow %v: %v, want %v", c.process, c.workflow, got, c.want)
+		}
+	}
+}

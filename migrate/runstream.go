@@ -272,7 +272,7 @@ func (r *streamRunner) follow(ctx context.Context, from *source.Source, to *targ
 	cancel()
 	if ctx.Err() == nil && !errors.Is(err, replication.ErrFenced) {
 		// What the stream has done last is of interest most of all when it ends; it is told again by the next run.
-		rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		rctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		_ = to.Report(rctx, st.Progress())
 		cancel()
 	}
