@@ -182,33 +182,34 @@ func costPart(ctx context.Context, o options, p *part) error {
 		{"CPU/row x", "cpu ratio", 2},
 		{"wall/row x", "wall ratio", 2},
 	}
-	for i, millions := range o.sizes {
-		if err := costOf(ctx, o, p, millions, i == 0); err != nil {
+	for _, millions := range append([]float64{0}, o.sizes...) {
+		if err := costOf(ctx, o, p, millions); err != nil {
 			return fmt.Errorf("%g million rows: %w", millions, err)
 		}
 	}
-	first := p.Lines[0].Median
-	for _, l := range p.Lines {
-		l.Median["cpu ratio"] = l.Median["cpu per million"] / first["cpu per million"]
-		l.Median["wall ratio"] = l.Median["wall per million"] / first["wall per million"]
+	fixed, first := p.Lines[0].Median, p.Lines[1].Median
+	for _, l := range p.Lines[1:] {
+		for _, name := range []string{"cpu", "wall"} {
+			l.Median[name+" ratio"] = l.Median[name+" per million"] / first[name+" per million"]
+		}
+		l.Median["beyond"] = (l.Median["cpu"] - fixed["cpu"]) / l.Median["millions"]
+		l.Median["beyond ratio"] = l.Median["beyond"] / p.Lines[1].Median["beyond"]
 	}
-	p.note("x: as parts of the smallest size's, which holds the fixed cost of a workflow too")
+	p.note("x: as parts of the smallest size's. Beyond: the CPU s/M without what a workflow of two rows takes, the first line")
 	return nil
 }
 
 // costOf measures one size on servers of its own, which leave nothing on the disk.
-func costOf(ctx context.Context, o options, p *part, millions float64, first bool) error {
+func costOf(ctx context.Context, o options, p *part, millions float64) error {
 	l, err := newLab(ctx, o, labOptions{})
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	if first {
-		if p.Settings, err = l.settings(ctx); err != nil {
-			return err
-		}
+	if p.Settings, err = l.settings(ctx); err != nil {
+		return err
 	}
-	if err := fill(ctx, l.src, int(millions*1e6), false); err != nil {
+	if err := fill(ctx, l.src, max(int(millions*1e6), len(tables)), false); err != nil {
 		return err
 	}
 	var all []figures
@@ -218,12 +219,20 @@ func costOf(ctx context.Context, o options, p *part, millions float64, first boo
 		if err != nil {
 			return err
 		}
+		f["millions"] = millions
 		for _, name := range []string{"cpu", "cpu source", "cpu target", "cpu library", "wall"} {
+			if millions == 0 {
+				break
+			}
 			f[strings.TrimPrefix(name, "cpu ")+" per million"] = f[name] / millions
 		}
 		all = append(all, f)
 	}
-	p.add(fmt.Sprintf("%g million rows", millions), all)
+	name := fmt.Sprintf("%g million rows", millions)
+	if millions == 0 {
+		name = "two rows"
+	}
+	p.add(name, all)
 	return nil
 }
 

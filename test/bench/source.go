@@ -84,8 +84,8 @@ func sourcePart(ctx context.Context, o options, p *part) error {
 	b, c, a := p.Lines[0].Median, p.Lines[1].Median, p.Lines[3].Median
 	p.note("p99 with the copy is %.2f of the mean of before and after; after is %.2f of before", 2*c["p99"]/(b["p99"]+a["p99"]), a["p99"]/b["p99"])
 	p.note("latency: from when a transaction was due until it was committed, waits for a free connection included")
-	p.note("of tablehaul's account on the source: stmts are its statements; trx max is its longest transaction, and so its oldest read view, by performance_schema's" +
-		" own count of every transaction; view is the greatest age in whole seconds that samples of innodb_trx saw, locks the most of data_locks in a sample, every 50 ms in all phases")
+	p.note("of tablehaul's account on the source: stmts are its statements; trx max is its longest transaction, and so its oldest read view, by performance_schema's"+
+		" own count of every transaction; view is the greatest age in whole seconds that samples of innodb_trx saw, locks the most of data_locks in a sample, every %v in all phases", sampleEvery)
 	p.note("history: the longest history list of InnoDB (undo that is kept for old read views, anybody's)")
 	return nil
 }
@@ -201,7 +201,7 @@ func (e *sourceCost) phase(ctx context.Context, name string, f func(context.Cont
 	sampled := make(chan error, 1)
 	most := figures{}
 	go func() {
-		sampled <- poll(sampling, 50*time.Millisecond, func() (bool, error) { return false, e.sample(sampling, most) })
+		sampled <- poll(sampling, sampleEvery, func() (bool, error) { return false, e.sample(sampling, most) })
 	}()
 	err = f(ctx)
 	s.ended = time.Now()
@@ -225,6 +225,10 @@ func (e *sourceCost) phase(ctx context.Context, name string, f func(context.Cont
 	e.spans = append(e.spans, s)
 	return err
 }
+
+// sampleEvery is how often the source is sampled. innodb_trx shows a copy that is made anew only when nobody
+// has looked at the last one for 100 ms, so looking more often shows transactions that ended long ago.
+const sampleEvery = 200 * time.Millisecond
 
 // sample looks at the source once and keeps the greatest numbers.
 func (e *sourceCost) sample(ctx context.Context, most figures) error {
