@@ -171,7 +171,7 @@ func (c *conn) close() { _ = c.client.Close() }
 
 // watch makes the end of ctx break the connection.
 func (c *conn) watch(ctx context.Context) (stop func()) {
-	end := mysqlconn.Watch(ctx, c.client)
+	end := mysqlconn.Watch(ctx, c.client.Conn.Conn)
 	return func() {
 		if !end() {
 			c.broken = true
