@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -104,6 +105,9 @@ func TestChaos(t *testing.T) {
 		}
 		pause(t, pauseFor)
 		t.Logf("blow %d: %s; %s", i+1, b.name, time.Since(began).Round(time.Millisecond))
+		if err := c.light(); err != nil {
+			c.fatalf("after blow %d, %s: %v", i+1, b.name, err)
+		}
 		if compare {
 			c.compare()
 		}
@@ -314,6 +318,37 @@ func (c *chaos) stopStart() error {
 	}
 	if err := c.insist(c.wf.Start); err != nil {
 		return fmt.Errorf("start: %w", err)
+	}
+	return nil
+}
+
+// light looks at what the library holds at the source: no lock, no change, and no read view that is older than a chunk takes
+// over a link that stalls.
+func (c *chaos) light() error {
+	mine := map[string]bool{}
+	found, err := c.src.Query(c.ctx, "SHOW PROCESSLIST")
+	if err != nil {
+		return err
+	}
+	for _, row := range found {
+		mine[row[0]] = row[1] == chaosUser
+	}
+	held, err := c.src.Query(c.ctx, `SELECT trx_mysql_thread_id, trx_rows_locked, trx_rows_modified, trx_tables_locked,
+		TIMESTAMPDIFF(SECOND, trx_started, NOW()) FROM information_schema.innodb_trx`)
+	if err != nil {
+		return err
+	}
+	for _, row := range held {
+		if !mine[row[0]] {
+			continue
+		}
+		age, err := strconv.Atoi(row[4])
+		if err != nil {
+			return err
+		}
+		if row[1] != "0" || row[2] != "0" || row[3] != "0" || age > 20 {
+			return fmt.Errorf("at the source the library holds %s rows locked, %s changed, %s tables locked, for %d s", row[1], row[2], row[3], age)
+		}
 	}
 	return nil
 }

