@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,5 +83,63 @@ func TestOnDrift(t *testing.T) {
 	}
 	if st := c.show(); st.Streams[0].Drifts != 7 || st.State != migrate.StateRunning {
 		t.Errorf("%d drifts are counted, want 7; state %s", st.Streams[0].Drifts, st.State)
+	}
+}
+
+// A row that somebody else has put into a target table stops the copy too, or makes way.
+func TestOnDriftInCopy(t *testing.T) {
+	_, dst := servers(t)
+	was := one(t, dst, "SELECT @@GLOBAL.local_infile")
+	t.Cleanup(func() { _ = dst.Exec(context.Background(), "SET GLOBAL local_infile = "+was) })
+	for _, infile := range []string{"OFF", "ON"} {
+		t.Run("local_infile="+infile, func(t *testing.T) {
+			dst.MustExec(t, "SET GLOBAL local_infile = "+infile)
+			driftInCopy(t)
+		})
+	}
+}
+
+func driftInCopy(t *testing.T) {
+	t.Helper()
+	c := newCluster(t, migrate.Options{}, `CREATE TABLE item (id INT PRIMARY KEY, v VARCHAR(20));
+		INSERT INTO item VALUES (1, 'one'), (2, 'two'), (3, 'three')`)
+	c.run(c.m)
+	c.create(migrate.CreateOptions{NoAutoStart: true})
+	c.dst.MustExec(t, "INSERT INTO "+c.vt+".item VALUES (2, 'not ours')")
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "state Error", func() bool { return c.show().State == migrate.StateError })
+	if st := c.show(); !strings.Contains(st.Message, "insert of (id=2)") || !strings.Contains(st.Message, "'two'") {
+		t.Errorf("message %q", st.Message)
+	}
+	repair := replication.OnDriftRepair
+	if _, err := c.workflow().Update(t.Context(), migrate.UpdateOptions{OnDrift: &repair}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st := c.await(migrate.StateRunning)
+	c.caughtUp()
+	c.equal("item")
+	if st.Streams[0].Drifts != 1 || st.Streams[0].RowsCopied != 3 {
+		t.Errorf("%d drifts, %d rows copied", st.Streams[0].Drifts, st.Streams[0].RowsCopied)
+	}
+}
+
+func TestParseOnDrift(t *testing.T) {
+	for _, o := range []replication.OnDrift{replication.OnDriftStop, replication.OnDriftRepair, replication.OnDriftSkip} {
+		for _, text := range []string{o.String(), strings.ToLower(o.String())} {
+			if got, err := migrate.ParseOnDrift(text); err != nil || got != o {
+				t.Errorf("%q is %v, %v", text, got, err)
+			}
+		}
+	}
+	if got, err := migrate.ParseOnDrift(""); err != nil || got != replication.OnDriftStop {
+		t.Errorf("nothing is %v, %v", got, err)
+	}
+	if _, err := migrate.ParseOnDrift("repeat"); !isOption(err) {
+		t.Errorf("an unknown policy: %v", err)
 	}
 }
