@@ -148,10 +148,10 @@ func familyStatement(rnd *rand.Rand, n func(int) int) string {
 func moveFamily(t *testing.T, src, dst *replicationtest.Server, schema ...string) {
 	t.Helper()
 	var chunks, retried, written atomic.Int64
-	kill := make(chan struct{}, 100)
+	kill := make(chan struct{}, 2)
 	c := newClusterOn(t, src, dst, migrate.Options{Stream: replication.Options{ChunkRows: 60, Readers: 3, Trace: replication.Trace{
 		ChunkCommitted: func(replication.ChunkInfo) {
-			if n := chunks.Add(1); n%25 == 0 && n < 100 {
+			if n := chunks.Add(1); n == 10 || n == 20 {
 				kill <- struct{}{}
 			}
 		},
@@ -182,7 +182,7 @@ func moveFamily(t *testing.T, src, dst *replicationtest.Server, schema ...string
 		}
 	}
 	c.await(migrate.StateRunning)
-	for from := written.Load(); written.Load() < from+200; {
+	for from := written.Load(); written.Load() < from+100; {
 		if err := c.workflow().WaitApplied(t.Context(), "0", c.position()); err != nil {
 			t.Fatal(err)
 		}
