@@ -45,6 +45,15 @@ func newScript(t *testing.T, from string) *script {
 		for _, c := range x.Changes {
 			line += " " + table.Format(c.After)
 		}
+		if x.Spill != nil {
+			err := x.Spill.Each(func(c replication.Change) error {
+				line += " " + table.Format(c.After)
+				return nil
+			})
+			if err := errors.Join(err, x.Spill.Close()); err != nil {
+				return err
+			}
+		}
 		if x.DDL != nil {
 			line += " ddl"
 		}
@@ -153,21 +162,29 @@ func TestAssembler(t *testing.T) {
 		{"progress", "", []string{"rotate:7", "prev", "beat:500", "gtid:1", "beat:700", "query:BEGIN", "xid", "rotate:8", "prev"}, []string{"@7:4", "@7:104", "@7:500", "1", "@8:4", "@8:104"}, nil},
 		{"progress does not go back", "", []string{"rotate:7", "beat:500", "rotate:7", "prev", "beat:400", "beat:600"}, []string{"@7:4", "@7:500", "@7:500", "@7:500", "@7:500", "@7:600"}, nil},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newScript(t, tc.from)
-			err := s.run(tc.words...)
-			if !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil) {
-				t.Errorf("error is %v, want %v", err, tc.err)
-			}
-			if err != nil {
-				if _, ok := errors.AsType[*LogError](err); !ok {
-					t.Errorf("%v does not say where", err)
+		// In memory, with some changes in files, and with all of them.
+		for _, memory := range []int{1 << 20, 250, 1} {
+			t.Run(fmt.Sprintf("%s, memory of %d", tc.name, memory), func(t *testing.T) {
+				s := newScript(t, tc.from)
+				s.a.memory, s.a.dir = memory, t.TempDir()
+				defer s.a.close()
+				err := s.run(tc.words...)
+				if !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil) {
+					t.Errorf("error is %v, want %v", err, tc.err)
 				}
-			}
-			if have, want := strings.Join(s.out, "\n"), strings.Join(tc.want, "\n"); have != want {
-				t.Errorf("yielded\n%s\nwant\n%s", have, want)
-			}
-		})
+				if err != nil {
+					if _, ok := errors.AsType[*LogError](err); !ok {
+						t.Errorf("%v does not say where", err)
+					}
+				}
+				if have, want := strings.Join(s.out, "\n"), strings.Join(tc.want, "\n"); have != want {
+					t.Errorf("yielded\n%s\nwant\n%s", have, want)
+				}
+				if held := s.a.held; held > memory || s.a.group == nil && len(s.a.prepared) == 0 && held != 0 {
+					t.Errorf("%d bytes are held", held)
+				}
+			})
+		}
 	}
 }
 
