@@ -325,3 +325,17 @@ func TestDropForeignKeys(t *testing.T) {
 		t.Errorf("foreign keys do not follow: %s", def)
 	}
 }
+
+// Servers of today create such foreign keys only when told to; those of before did.
+func TestForeignKeyWithoutUniqueKey(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, `
+SET SESSION restrict_fk_on_non_standard_key = OFF;
+CREATE TABLE whole (id INT NOT NULL PRIMARY KEY, n INT NOT NULL, KEY n (n));
+CREATE TABLE part (id INT NOT NULL PRIMARY KEY, whole INT NOT NULL, CONSTRAINT odd FOREIGN KEY (whole) REFERENCES whole (n));
+INSERT INTO whole VALUES (1, 5), (2, 5); INSERT INTO part VALUES (1, 5);
+SET SESSION restrict_fk_on_non_standard_key = DEFAULT`)
+	c.create(migrate.CreateOptions{NoAutoStart: true})
+	if got, want := c.definition(c.dst, c.vt, "part"), c.definition(c.src, c.db, "part"); got != want {
+		t.Errorf("the table is\n%s\non the target, was\n%s", got, want)
+	}
+}
