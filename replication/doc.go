@@ -20,6 +20,10 @@
 // as it was copied. A crash at any moment is harmless, since the target keeps its position in the same transaction as
 // its rows; Run just starts again.
 //
+// A server may change rows by foreign keys and not log it (MySQL before 9.6). The target's own foreign keys then do the
+// same, in the same place of the log (Change.Cascade): referenced tables are copied first and whole, and a chunk whose
+// window saw a change that may have reached its rows is read again. CheckCascades names what can't be copied like that.
+//
 // # Embedding
 //
 // A program that wants the engine without workflows opens a source.Source and a target.Target and runs a Stream:
