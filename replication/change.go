@@ -124,8 +124,12 @@ type Entry struct {
 	// Spill holds the changes of a source transaction that is too large for memory; read them with Each, which
 	// restricts them. It is closed after Done.
 	Spill *Spill
-	// copied says, for a Spill, which of its changes belong to the log.
-	copied copied
+	// part says, for a Spill, which of its changes, or what of them, belong to the log; nil: all.
+	part func(Change) (Change, bool, error)
+	// gtid is that of a source transaction.
+	gtid GTID
+	// whole says that with this chunk everything of its table is in the log.
+	whole bool
 	// Position is the source's position after this entry; what the target records with it. For a chunk
 	// it is the place at which the chunk's content is exact, and is not recorded.
 	Position Position
@@ -147,10 +151,10 @@ func (e *Entry) Each(f func(Change) error) error {
 		return nil
 	}
 	return e.Spill.Each(func(c Change) error {
-		if e.copied == nil {
+		if e.part == nil {
 			return f(c)
 		}
-		part, ok, err := e.copied.part(c)
+		part, ok, err := e.part(c)
 		if err != nil || !ok {
 			return err
 		}

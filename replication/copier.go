@@ -46,7 +46,7 @@ func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
 	// The list is a stack: the first table is put in last.
 	for _, t := range slices.Backward(s.tables) {
 		if seq.ripe(t) {
-			c.begin(t, cp.Copied[t.Name])
+			c.begin(t, cp.missing(t))
 		} else {
 			c.later = append(c.later, t)
 			c.work.expect()
@@ -56,11 +56,17 @@ func newCopier(s *Stream, seq *sequencer, cp *Checkpoint) *copier {
 }
 
 // begin puts what is missing of a table on the list.
-func (c *copier) begin(t *Table, have []Span) {
-	pace := newPace(c.opts.ChunkBytes)
-	for _, span := range NewSpanSet(t, have...).Missing() {
-		c.work.add(&job{table: t, pace: pace, span: span, rows: min(1000, c.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
+func (c *copier) begin(t *Table, missing []Span) {
+	pace, left := newPace(c.opts.ChunkBytes), &atomic.Int64{}
+	for _, span := range missing {
+		c.add(&job{table: t, pace: pace, left: left, span: span, rows: min(1000, c.opts.ChunkRows), fresh: span.Lo == nil && span.Hi == nil})
 	}
+}
+
+// add puts one more job of a table on the list.
+func (c *copier) add(j *job) {
+	j.left.Add(1)
+	c.work.add(j)
 }
 
 // unlock begins the tables that had to wait for others, as soon as those are whole on the target.
@@ -95,7 +101,7 @@ func (c *copier) tryBegin(t *Table) bool {
 		return false
 	}
 	c.seq.begin(t)
-	c.begin(t, nil)
+	c.begin(t, []Span{{}})
 	c.work.done()
 	return true
 }
@@ -103,6 +109,12 @@ func (c *copier) tryBegin(t *Table) bool {
 func (c *copier) run(ctx context.Context, whole <-chan *Table) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.unlock(ctx, whole) })
+	// A chunk is true at one point of the log, so all of the target has to be at that point.
+	select {
+	case <-c.seq.level:
+	case <-ctx.Done():
+		return g.Wait()
+	}
 	for range c.opts.Readers {
 		g.Go(func() error {
 			for {
@@ -157,7 +169,7 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		return c.seq.kin.tooLarge(j.table, limit.Bytes)
 	}
 	if rest := j.after(chunk, c.opts); rest != nil {
-		c.work.add(rest)
+		c.add(rest)
 	}
 	asked := time.Now()
 	return c.seq.do(ctx, func(ctx context.Context) error {
@@ -165,10 +177,12 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 		return c.seq.await(ctx, end, func(ctx context.Context, err error) error {
 			if err == nil {
 				c.passed(asked)
-				if err = c.seq.place(ctx, w, chunk, c.fly(j.pace, chunk.Bytes, reading, release)); err != nil {
+				last := j.left.Add(-1) == 0
+				if err = c.seq.place(ctx, w, chunk, last, c.fly(j.pace, chunk.Bytes, reading, release)); err != nil {
 					c.flying.Add(-1)
 				}
 			} else {
+				j.left.Add(-1)
 				c.seq.drop(w)
 			}
 			switch {
@@ -177,7 +191,7 @@ func (c *copier) chunk(ctx context.Context, j *job) error {
 			case errors.Is(err, errWindowFull), errors.Is(err, errSpoiled), errors.Is(err, errCascade), errors.Is(err, errServerChanged):
 				release()
 				c.opts.Trace.chunkRetried(ctx, ChunkInfo{Table: j.table, Span: chunk.Span}, err)
-				c.work.add(&job{table: j.table, pace: j.pace, span: chunk.Span, rows: max(1, len(chunk.Rows)/2), tight: errors.Is(err, errCascade)})
+				c.add(&job{table: j.table, pace: j.pace, left: j.left, span: chunk.Span, rows: max(1, len(chunk.Rows)/2), tight: errors.Is(err, errCascade)})
 				c.work.done()
 			default:
 				return err
@@ -256,13 +270,13 @@ func (c *copier) split(ctx context.Context, j *job) error {
 		return err
 	}
 	for i, k := range keys {
-		part := &job{table: j.table, pace: j.pace, span: Span{Lo: k}, rows: j.rows}
+		part := &job{table: j.table, pace: j.pace, left: j.left, span: Span{Lo: k}, rows: j.rows}
 		if i+1 < len(keys) {
 			part.span.Hi = keys[i+1]
 		} else {
 			part.span.Hi = j.span.Hi
 		}
-		c.work.add(part)
+		c.add(part)
 	}
 	if len(keys) > 0 {
 		j.span.Hi = keys[0]
@@ -331,7 +345,9 @@ type job struct {
 	// expect is how many bytes that may be.
 	expect int
 	pace   *pace
-	fresh  bool
+	// left counts the table's jobs that are not in the log.
+	left  *atomic.Int64
+	fresh bool
 	// tight says that the window should be short: foreign keys spoil it.
 	tight bool
 }
@@ -341,7 +357,7 @@ func (j *job) after(c *Chunk, o Options) *job {
 	if string(c.Span.Hi) == string(j.span.Hi) && (c.Span.Hi == nil) == (j.span.Hi == nil) {
 		return nil
 	}
-	rest := &job{table: j.table, pace: j.pace, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}
+	rest := &job{table: j.table, pace: j.pace, left: j.left, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}
 	if n := len(c.Rows); n > 0 && c.Bytes > 0 {
 		// Grow or shrink towards the wanted bytes, at most by four at once. A little less is wanted, since a chunk that gets too
 		// large is cut, and the rest was read for nothing.

@@ -56,14 +56,29 @@ type Target interface {
 
 // A Checkpoint is what a target has durably applied.
 type Checkpoint struct {
-	// Position is zero if the stream has not started.
+	// Position is zero if the stream has not started. Of a target of several parts it is where the log has to be read from: what
+	// comes after it has not been applied by all of them.
 	Position Position
-	// Copied are the spans of each table, by name, whose chunks have been committed.
+	// Level is where the log has to be read to before all parts have applied the same; zero if they have. No chunk is put into
+	// the log before that.
+	Level Position
+	// Copied are the spans of each table, by name, whose chunks have been committed; by at least one part, if there are several.
 	Copied map[string][]Span
+	// Missing are, by table name, the spans that have to be read, though some parts may have them. Of a table that is
+	// not in it that is what Copied leaves.
+	Missing map[string][]Span
 	// Finished are the tables, by name, for which FinishTable has been done.
 	Finished map[string]bool
 	// Rows and Bytes are what the committed chunks held, by table name.
 	Rows, Bytes map[string]int64
+}
+
+// missing returns what has to be read of a table.
+func (cp *Checkpoint) missing(t *Table) []Span {
+	if spans, told := cp.Missing[t.Name]; told {
+		return spans
+	}
+	return NewSpanSet(t, cp.Copied[t.Name]...).Missing()
 }
 
 // Progress is the state of a stream at one time.

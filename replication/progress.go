@@ -41,8 +41,8 @@ func newProgress(tables []*Table, cp *Checkpoint) *progress {
 	p.mu.tables = make(map[*Table]*tableState)
 	p.mu.sent, p.mu.done = cp.Position, cp.Position
 	for _, t := range tables {
-		spans := NewSpanSet(t, cp.Copied[t.Name]...)
-		st := &tableState{rows: cp.Rows[t.Name], bytes: cp.Bytes[t.Name], whole: spans.Whole(), done: cp.Finished[t.Name] && spans.Whole()}
+		whole := len(cp.missing(t)) == 0
+		st := &tableState{rows: cp.Rows[t.Name], bytes: cp.Bytes[t.Name], whole: whole, done: cp.Finished[t.Name] && whole}
 		p.mu.tables[t] = st
 		if !st.done {
 			p.mu.unfinished++

@@ -25,6 +25,9 @@ type sequencer struct {
 	unsaved   bool
 	committed time.Time
 	waiters   []waiter
+	// level is closed when the log has been read to where all of the target has applied the same (Checkpoint.Level).
+	level chan struct{}
+	ahead Position
 	// spills are those of transactions that may not have committed yet.
 	spills []*Spill
 }
@@ -46,8 +49,8 @@ type waiter struct {
 func newSequencer(dst Target, tables []*Table, kin *kinship, cp *Checkpoint, p *progress, opts Options) *sequencer {
 	s := &sequencer{
 		target: dst, opts: opts, progress: p, position: cp.Position, kin: kin,
-		requests: make(chan func(context.Context) error),
-		tables:   make(map[*Table]*sequence), names: make(map[string]*sequence),
+		requests: make(chan func(context.Context) error), level: make(chan struct{}), ahead: cp.Level,
+		tables: make(map[*Table]*sequence), names: make(map[string]*sequence),
 	}
 	for _, t := range tables {
 		q := &sequence{table: t, inLog: NewSpanSet(t, cp.Copied[t.Name]...)}
@@ -59,7 +62,19 @@ func newSequencer(dst Target, tables []*Table, kin *kinship, cp *Checkpoint, p *
 	for t := range s.tables {
 		s.release(t)
 	}
+	s.moved()
 	return s
+}
+
+// moved takes note that position has moved.
+func (s *sequencer) moved() {
+	select {
+	case <-s.level:
+	default:
+		if s.position.Covers(s.ahead) {
+			close(s.level)
+		}
+	}
 }
 
 // close frees what an ended stream holds; nothing else runs any more.
@@ -117,6 +132,7 @@ func (s *sequencer) take(ctx context.Context, t *Transaction) error {
 	if !t.Prepared.IsZero() {
 		s.position = s.position.Add(t.Prepared)
 	}
+	s.moved()
 	s.unsaved, s.committed = true, t.Committed
 	var err error
 	if t.Spill != nil {
@@ -140,9 +156,9 @@ func (s *sequencer) takeChanges(ctx context.Context, t *Transaction) error {
 	case t.DDL != nil && len(changes) > 0:
 		return createdWithRows(t.DDL)
 	case t.DDL != nil:
-		return s.schemaChange(ctx, t.DDL)
+		return s.schemaChange(ctx, t)
 	case len(changes) > 0:
-		return s.appendEntry(ctx, &Entry{Changes: changes}, len(changes))
+		return s.appendEntry(ctx, &Entry{Changes: changes, gtid: t.GTID}, len(changes))
 	}
 	return nil
 }
@@ -157,9 +173,9 @@ func (s *sequencer) takeSpill(ctx context.Context, t *Transaction) error {
 	case t.DDL != nil && kept > 0:
 		return createdWithRows(t.DDL)
 	case t.DDL != nil:
-		return s.schemaChange(ctx, t.DDL)
+		return s.schemaChange(ctx, t)
 	case kept > 0:
-		return s.appendEntry(ctx, &Entry{Spill: t.Spill, copied: of}, kept)
+		return s.appendEntry(ctx, &Entry{Spill: t.Spill, part: of.part, gtid: t.GTID}, kept)
 	}
 	return t.Spill.Close()
 }
@@ -357,7 +373,8 @@ func (s *sequencer) flush(ctx context.Context) error {
 }
 
 // schemaChange handles a DDL on a table of the stream: open windows on it are worthless, and OnDDL says the rest.
-func (s *sequencer) schemaChange(ctx context.Context, d *DDL) error {
+func (s *sequencer) schemaChange(ctx context.Context, t *Transaction) error {
+	d := t.DDL
 	for _, name := range d.Tables {
 		if q := s.names[name]; q != nil {
 			for _, w := range q.windows {
@@ -376,17 +393,17 @@ func (s *sequencer) schemaChange(ctx context.Context, d *DDL) error {
 		}
 		return nil
 	case OnDDLStop:
-		return s.settle(ctx, nil, &StoppedAtDDLError{Statement: d.Statement})
+		return s.settle(ctx, &Entry{}, &StoppedAtDDLError{Statement: d.Statement})
 	default:
 		// The tables may look different from here on: the stream starts again with what they are now.
-		return s.settle(ctx, d, &TransientError{Err: errReplan})
+		return s.settle(ctx, &Entry{DDL: d, gtid: t.GTID}, &TransientError{Err: errReplan})
 	}
 }
 
-// settle appends the position, with the DDL if there is one, and ends the stream with err once that is committed.
-func (s *sequencer) settle(ctx context.Context, d *DDL, err error) error {
+// settle appends an entry at the present position, and ends the stream with err once that is committed.
+func (s *sequencer) settle(ctx context.Context, e *Entry, err error) error {
 	done := make(chan struct{})
-	e := &Entry{DDL: d, Position: s.position, Committed: s.committed, Done: func() { close(done) }}
+	e.Position, e.Committed, e.Done = s.position, s.committed, func() { close(done) }
 	s.unsaved = false
 	if aerr := s.target.Append(ctx, e); aerr != nil {
 		return aerr
@@ -448,8 +465,9 @@ func (s *sequencer) drop(w *window) {
 }
 
 // place puts a chunk into the log here, where the window says what it holds; call it inside do, when the
-// log has been read up to the end that was taken after the chunk was read.
-func (s *sequencer) place(ctx context.Context, w *window, c *Chunk, done func()) error {
+// log has been read up to the end that was taken after the chunk was read. The last chunk of a table that was missing makes it
+// whole.
+func (s *sequencer) place(ctx context.Context, w *window, c *Chunk, last bool, done func()) error {
 	s.drop(w)
 	if err := w.integrate(c); err != nil {
 		return err
@@ -465,10 +483,9 @@ func (s *sequencer) place(ctx context.Context, w *window, c *Chunk, done func())
 		q.inLog.held = false
 		s.release(c.Table)
 	}
-	whole := q.inLog.Whole()
-	s.progress.placed(c.Table, whole)
+	s.progress.placed(c.Table, last)
 	info := ChunkInfo{Table: c.Table, Span: c.Span, Rows: len(c.Rows), Bytes: c.Bytes}
-	return s.target.Append(ctx, &Entry{Chunk: c, Position: s.position, Done: func() {
+	return s.target.Append(ctx, &Entry{Chunk: c, Position: s.position, whole: last, Done: func() {
 		s.progress.copied(info)
 		s.opts.Trace.chunkCommitted(info)
 		done()

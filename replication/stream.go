@@ -110,6 +110,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	transactions := make(chan *Transaction)
 	g.Go(func() error { return s.target.Run(ctx) })
 	g.Go(func() error { return s.read(ctx, seq, cp.Position, transactions) })
+	g.Go(func() error { return s.check(ctx, cp) })
 	g.Go(func() error { return seq.run(ctx, transactions) })
 	g.Go(func() error { return newCopier(s, seq, cp).run(ctx, p.whole) })
 	g.Go(func() error { return s.finish(ctx, seq, p) })
@@ -159,6 +160,23 @@ func (s *Stream) read(ctx context.Context, seq *sequencer, from Position, out ch
 	return errors.New("the source's log ended")
 }
 
+// check makes sure that the source has what the parts of the target have that are ahead of where the log is read from.
+func (s *Stream) check(ctx context.Context, cp *Checkpoint) error {
+	if cp.Position.Covers(cp.Level) {
+		return nil
+	}
+	for t, err := range s.source.Transactions(ctx, cp.Level) {
+		if err != nil {
+			return fmt.Errorf("look for %s in the source's log: %w", cp.Level, err)
+		}
+		if t.Spill != nil {
+			_ = t.Spill.Close() // it is read a second time
+		}
+		break
+	}
+	return nil
+}
+
 // finish completes tables whose rows are copied, and ends the stream after the last one if that is wanted.
 func (s *Stream) finish(ctx context.Context, seq *sequencer, p *progress) error {
 	for {
@@ -176,7 +194,7 @@ func (s *Stream) finish(ctx context.Context, seq *sequencer, p *progress) error 
 			if !s.opts.StopAfterCopy {
 				return nil
 			}
-			return seq.do(ctx, func(ctx context.Context) error { return seq.settle(ctx, nil, ErrCopied) })
+			return seq.do(ctx, func(ctx context.Context) error { return seq.settle(ctx, &Entry{}, ErrCopied) })
 		}
 	}
 }
