@@ -63,8 +63,6 @@ var transient = map[uint16]kind{
 	3168: both,   // ER_SERVER_ISNT_AVAILABLE
 	4081: both,   // ER_GLOBAL_CONN_LIMIT: memory of all connections
 	4082: both,   // ER_CONN_LIMIT: memory of this one
-	4312: both,   // ER_SERVER_OFFLINE_MODE_REASON
-	4313: both,   // ER_SERVER_OFFLINE_MODE_USER
 
 	// The connection, or what it did, was ended by somebody or by a timeout.
 	1152: both, // ER_ABORTING_CONNECTION
