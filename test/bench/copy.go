@@ -181,7 +181,8 @@ func costPart(ctx context.Context, o options, p *part) error {
 		{"lib MiB", "peak library", 0},
 		{"CPU/row x", "cpu ratio", 2},
 		{"wall/row x", "wall ratio", 2},
-		{"beyond", "beyond", 2}, {"beyond x", "beyond ratio", 2},
+		{"beyond", "beyond", 2},
+		{"beyond x", "beyond ratio", 2},
 	}
 	for _, millions := range append([]float64{0}, o.sizes...) {
 		if err := costOf(ctx, o, p, millions); err != nil {
