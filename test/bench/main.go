@@ -60,7 +60,7 @@ func main() {
 	flag.IntVar(&o.stream.ChunkBytes, "chunk", 0, "tablehaul's chunk size in bytes; 0 is its default")
 	flag.IntVar(&o.workers, "workers", 0, "tablehaul's connections to the target; 0 is its default")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o)
 	stop()
 	if err != nil {
