@@ -88,6 +88,22 @@ func (s *gtidSet) union(t *gtidSet) *gtidSet {
 	return newGTIDSet(s.sid, normalize(append(append(list, t.head...), t.tail)))
 }
 
+// intersect returns the numbers that both have.
+func (s *gtidSet) intersect(t *gtidSet) (list []interval) {
+	for i, j := 0, 0; i < s.len() && j < t.len(); {
+		a, b := s.at(i), t.at(j)
+		if v := (interval{max(a.first, b.first), min(a.last, b.last)}); v.first <= v.last {
+			list = append(list, v)
+		}
+		if a.last < b.last {
+			i++
+		} else {
+			j++
+		}
+	}
+	return list
+}
+
 // normalize sorts list in place and joins what touches or overlaps.
 func normalize(list []interval) []interval {
 	slices.SortFunc(list, func(a, b interval) int { return cmp.Compare(a.first, b.first) })

@@ -20,6 +20,8 @@ type modelTarget struct {
 	options target.SchedulerOptions
 	tables  []*replication.Table
 	db      *modelDB
+	// belongs tells which rows the target is for, if not for all.
+	belongs func(*replication.Table, replication.Row) bool
 	// epoch is the database's when this owner took the stream over.
 	epoch int
 }
@@ -49,7 +51,7 @@ func newModelTarget(w *world, tables []*replication.Table, options target.Schedu
 
 // rival is another owner's Target over the same database.
 func (m *modelTarget) rival() *modelTarget {
-	return &modelTarget{world: m.world, options: m.options, tables: m.tables, db: m.db}
+	return &modelTarget{world: m.world, options: m.options, tables: m.tables, db: m.db, belongs: m.belongs}
 }
 
 func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
@@ -299,7 +301,7 @@ func (m *modelTarget) check() error {
 	for _, t := range m.tables {
 		have := m.db.content[t.Name]
 		for k, r := range have {
-			if string(want[t.Name][k]) != string(r) {
+			if string(want[t.Name][k]) != string(r) || !m.holds(t, r) {
 				return m.violated("%s holds %q, the source held %q", t.Name, r, want[t.Name][k])
 			}
 			if t.Ordered && !m.inCopied(t, r) {
@@ -307,12 +309,17 @@ func (m *modelTarget) check() error {
 			}
 		}
 		for k, r := range want[t.Name] {
-			if have[k] == nil && m.inCopied(t, r) {
+			if have[k] == nil && m.holds(t, r) && m.inCopied(t, r) {
 				return m.violated("%s misses %q, whose range was copied", t.Name, r)
 			}
 		}
 	}
 	return nil
+}
+
+// holds tells whether the target is for a row.
+func (m *modelTarget) holds(t *replication.Table, r replication.Row) bool {
+	return m.belongs == nil || m.belongs(t, r)
 }
 
 func (m *modelTarget) inCopied(t *replication.Table, r replication.Row) bool {
@@ -333,8 +340,10 @@ func (m *modelTarget) difference() string {
 	defer m.mu.Unlock()
 	var out strings.Builder
 	for _, t := range m.tables {
-		if !maps.EqualFunc(m.mu.state[t.Name], m.db.content[t.Name], func(a, b replication.Row) bool { return string(a) == string(b) }) {
-			fmt.Fprintf(&out, "%s: source %q, target %q; ", t.Name, m.mu.state[t.Name], m.db.content[t.Name])
+		want := maps.Clone(m.mu.state[t.Name])
+		maps.DeleteFunc(want, func(_ string, r replication.Row) bool { return !m.holds(t, r) })
+		if !maps.EqualFunc(want, m.db.content[t.Name], func(a, b replication.Row) bool { return string(a) == string(b) }) {
+			fmt.Fprintf(&out, "%s: source %q, target %q; ", t.Name, want, m.db.content[t.Name])
 		}
 	}
 	return out.String()

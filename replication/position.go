@@ -333,6 +333,34 @@ func (p Position) Union(q Position) Position {
 	return p
 }
 
+// intersect returns the position that both cover and nothing less. Of two MariaDB GTIDs with one domain and sequence,
+// p's stays. The zero Position has nothing, nor have positions of different flavors.
+func (p Position) intersect(q Position) Position {
+	if p.flavor != q.flavor {
+		return Position{}
+	}
+	if q.Covers(p) {
+		return p
+	}
+	out := Position{flavor: p.flavor}
+	for _, g := range p.mariadb {
+		if i, both := q.findDomain(g.domain); both {
+			if q.mariadb[i].number < g.number {
+				g = q.mariadb[i]
+			}
+			out.mariadb = append(out.mariadb, g)
+		}
+	}
+	for _, s := range p.mysql {
+		if i, both := q.findSID(s.sid); both {
+			if list := s.intersect(q.mysql[i]); len(list) > 0 {
+				out.mysql = append(out.mysql, newGTIDSet(s.sid, list))
+			}
+		}
+	}
+	return out
+}
+
 func (p Position) findSID(id sid) (int, bool) {
 	return sort.Find(len(p.mysql), func(i int) int { return id.compare(p.mysql[i].sid) })
 }

@@ -170,6 +170,30 @@ func (s *SpanSet) Missing() []Span {
 	return append(missing, Span{Lo: lo})
 }
 
+// lacks returns what of a span has not been copied. Of a table that is not Ordered that is all of it, unless the
+// whole table has been.
+func (s *SpanSet) lacks(sp Span) []Span {
+	switch {
+	case s.Whole():
+		return nil
+	case !s.t.Ordered:
+		return []Span{sp}
+	}
+	var out []Span
+	for _, m := range s.Missing() {
+		if m.Lo == nil || sp.Lo != nil && s.t.Compare(sp.Lo, m.Lo) > 0 {
+			m.Lo = sp.Lo
+		}
+		if m.Hi == nil || sp.Hi != nil && s.t.Compare(sp.Hi, m.Hi) < 0 {
+			m.Hi = sp.Hi
+		}
+		if m.Lo == nil || m.Hi == nil || s.t.Compare(m.Lo, m.Hi) < 0 {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // part is what of a change, whose keys are given (nil for an absent image), touches what has been copied.
 func (s *SpanSet) part(c Change, before, after Key) (Change, bool, error) {
 	if c.Cascade {

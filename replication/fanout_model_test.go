@@ -1,0 +1,329 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/target"
+)
+
+// modelFan is the model's sharded target: a database for each shard, and what is routed to it.
+type modelFan struct {
+	*world
+	shards []*modelTarget
+	routes map[*replication.Table]replication.Route
+	// flaky shards fail now and then.
+	flaky bool
+}
+
+// newModelFan draws a route for each table. A row's place follows from its value, which every update changes.
+func newModelFan(w *world, n int, options target.SchedulerOptions, flaky bool) *modelFan {
+	f := &modelFan{world: w, routes: make(map[*replication.Table]replication.Route), flaky: flaky}
+	holds := make([][]*replication.Table, n)
+	belongs := make([]map[*replication.Table]func(replication.Row) bool, n)
+	for i := range n {
+		belongs[i] = make(map[*replication.Table]func(replication.Row) bool)
+	}
+	for _, t := range modelTables {
+		home := w.dice(n)
+		kind := w.dice(6)
+		switch kind {
+		case 0:
+			f.routes[t] = replication.EveryShard()
+		case 1:
+			f.routes[t] = replication.OneShard(home)
+		default:
+			f.routes[t] = replication.ByRow(func(r replication.Row) (int, error) { return modelShard(r, n), nil })
+		}
+		for i := range n {
+			if kind == 1 && i != home {
+				continue
+			}
+			holds[i] = append(holds[i], t)
+			belongs[i][t] = func(r replication.Row) bool { return kind < 2 || modelShard(r, n) == i }
+		}
+	}
+	for i := range n {
+		m := newModelTarget(w, holds[i], options)
+		m.belongs = func(t *replication.Table, r replication.Row) bool { return belongs[i][t](r) }
+		f.shards = append(f.shards, m)
+	}
+	return f
+}
+
+// modelShard is the shard of a row, by its second column.
+func modelShard(r replication.Row, n int) int {
+	_, rest, err := r.Next()
+	if err != nil {
+		panic(err)
+	}
+	v, _, err := rest.Next()
+	if err != nil {
+		panic(err)
+	}
+	i, err := strconv.Atoi(string(v))
+	if err != nil {
+		panic(err)
+	}
+	return i * 7 % 11 % n
+}
+
+// flakyShard is a shard whose server is gone at times.
+type flakyShard struct {
+	*modelTarget
+	flaky bool
+}
+
+func (s flakyShard) trouble(n int) error {
+	if s.flaky && s.dice(n) == 0 {
+		return errModelLink
+	}
+	return nil
+}
+
+func (s flakyShard) Load(ctx context.Context) (*replication.Checkpoint, error) {
+	if err := s.trouble(20); err != nil {
+		return nil, err
+	}
+	return s.modelTarget.Load(ctx)
+}
+
+func (s flakyShard) Start(ctx context.Context, p replication.Position) error {
+	if err := s.trouble(4); err != nil {
+		return err
+	}
+	return s.modelTarget.Start(ctx, p)
+}
+
+func (s flakyShard) Append(ctx context.Context, e *replication.Entry) error {
+	if err := s.trouble(50); err != nil {
+		return err
+	}
+	err := e.Each(func(c replication.Change) error {
+		s.db.Lock()
+		defer s.db.Unlock()
+		if c.Loose && replication.NewSpanSet(c.Table, s.db.copied[c.Table.Name]...).Whole() {
+			return s.violated("%s: a loose change, though the shard has the whole table", c.Table.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.modelTarget.Append(ctx, e)
+}
+
+// run runs one stream over the shards, as a new owner of them.
+func (f *modelFan) run(ctx context.Context, src *modelSource) error {
+	var shards []replication.Shard
+	for i, m := range f.shards {
+		shards = append(shards, replication.Shard{Name: strconv.Itoa(i), Target: flakyShard{m.rival(), f.flaky}})
+	}
+	fan, err := replication.NewFanout(shards, f.routes, replication.FanoutOptions{MemoryBytes: 16 << 10})
+	if err != nil {
+		return err
+	}
+	return replication.NewStream(src, fan, modelTables, replication.Options{
+		Readers: modelReaders, ReportInterval: 5 * time.Millisecond, WindowBytes: 400,
+	}).Run(ctx)
+}
+
+func (f *modelFan) breach() error {
+	for i, m := range f.shards {
+		if err := m.breach(); err != nil {
+			return fmt.Errorf("shard %d of %d: %w", i, len(f.shards), err)
+		}
+	}
+	return nil
+}
+
+func (f *modelFan) commits() (n int) {
+	for _, m := range f.shards {
+		m.db.Lock()
+		n += m.db.commits
+		m.db.Unlock()
+	}
+	return n
+}
+
+func (f *modelFan) level() bool {
+	for _, m := range f.shards {
+		if !m.level() {
+			return false
+		}
+	}
+	return true
+}
+
+// takeOver runs a stream, and after a while another owner's.
+func (f *modelFan) takeOver(ctx context.Context, src *modelSource) error {
+	first, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- f.run(first, src) }()
+	_ = f.pause(ctx, 30*time.Millisecond)
+	err := f.run(ctx, src)
+	stop()
+	if first := <-ended; first != nil && !errors.Is(first, replication.ErrFenced) && first != context.Canceled && //nolint:errorlint // must be bare
+		!errors.Is(first, context.DeadlineExceeded) && !replication.Transient(first) {
+		return fmt.Errorf("a deposed owner: %w", first)
+	}
+	return err
+}
+
+// fanRun is modelRun for a sharded target.
+func fanRun(seed uint64, crash int) (commits, steps int, err error) {
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	w := newWorld(rnd)
+	src := &modelSource{world: w, spills: rnd.IntN(3) == 0}
+	f := newModelFan(w, 1+rnd.IntN(4), target.SchedulerOptions{
+		Workers: 1 + rnd.IntN(3), Loaders: 1 + rnd.IntN(3), MemoryBytes: 8 << 10, MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],
+	}, crash == 0 && rnd.IntN(2) == 0)
+	ctx, cancel := context.WithCancel(context.Background())
+	writer := make(chan struct{})
+	go func() {
+		defer close(writer)
+		w.write(ctx, 25)
+	}()
+	defer func() { cancel(); <-writer }()
+	lives := 1 + w.dice(4)
+	if crash > 0 {
+		lives = 1
+	}
+	for range lives {
+		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(60))*time.Millisecond)
+		if crash > 0 {
+			kill()
+			life, kill = context.WithTimeout(ctx, time.Second)
+			w.crashAt(crash, kill)
+		}
+		var err error
+		if crash == 0 && w.dice(4) == 0 {
+			err = f.takeOver(life, src)
+		} else {
+			err = f.run(life, src)
+		}
+		kill()
+		if err := f.breach(); err != nil {
+			return f.commits(), 0, err
+		}
+		if life.Err() == nil && !replication.Transient(err) {
+			return f.commits(), 0, err
+		}
+	}
+	w.mu.Lock()
+	steps = crash - w.mu.steps
+	w.mu.Unlock()
+	w.crashAt(0, nil)
+	err = f.finish(ctx, src, writer)
+	return f.commits(), steps, err
+}
+
+// finish runs the stream until the writer is done and every shard level with the source.
+func (f *modelFan) finish(ctx context.Context, src *modelSource, writer <-chan struct{}) error {
+	errDone := errors.New("level with the source")
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errLate)
+	defer cancel()
+	for {
+		life, stop := context.WithCancelCause(ctx)
+		go func() {
+			defer stop(errDone)
+			select {
+			case <-writer:
+			case <-life.Done():
+			}
+			for !f.level() && f.pause(life, 5*time.Millisecond) == nil {
+			}
+		}()
+		err := f.run(life, src)
+		stop(nil)
+		if err := f.breach(); err != nil {
+			return err
+		}
+		if errors.Is(err, errDone) {
+			for i, m := range f.shards {
+				if d := m.difference(); d != "" {
+					return fmt.Errorf("at the end, shard %d of %d: %s", i, len(f.shards), d)
+				}
+			}
+			return nil
+		}
+		if !replication.Transient(err) {
+			return err
+		}
+	}
+}
+
+func fanBubble(t *testing.T, seed uint64, crash int, report func(commits, steps int, err error)) {
+	synctest.Test(t, func(*testing.T) { report(fanRun(seed, crash)) })
+}
+
+// TestFanoutModel runs the model with one to four shards between which every update moves rows.
+func TestFanoutModel(t *testing.T) {
+	if *modelSeed != 0 {
+		fanBubble(t, *modelSeed, *modelCrash, func(_, _ int, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		return
+	}
+	const lanes = 2
+	runs := *modelRuns
+	if runs == 0 {
+		runs = modelDefault / 8
+	}
+	for range lanes {
+		t.Run("schedules", func(t *testing.T) {
+			t.Parallel()
+			commits := 0
+			for i := range runs / lanes {
+				seed := rand.Uint64()
+				fanBubble(t, seed, 0, func(n, _ int, err error) {
+					commits += n
+					if err != nil {
+						t.Errorf("run %d: %v\nrun it again: go test ./replication -run 'TestFanoutModel$' -model.seed %d", i, err, seed)
+					}
+				})
+				if t.Failed() {
+					return
+				}
+			}
+			if commits < 20*runs/lanes {
+				t.Errorf("only %d commits in %d runs: the model does not do its work", commits, runs/lanes)
+			}
+		})
+	}
+}
+
+// TestFanoutModelCrashes kills the stream at each of its steps.
+func TestFanoutModelCrashes(t *testing.T) {
+	seed := rand.Uint64()
+	steps := 0
+	fanBubble(t, seed, 1<<30, func(_, n int, err error) {
+		steps = n
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	})
+	stride := 1
+	if *modelRuns == 0 {
+		stride = max(1, steps/(modelDefault/40))
+	}
+	for crash := 1; crash <= steps; crash += stride {
+		fanBubble(t, seed, crash, func(_, _ int, err error) {
+			if err != nil {
+				t.Errorf("a crash at step %d of %d: %v\nrun it again: go test ./replication -run 'TestFanoutModel$' -model.seed %d -model.crash %d", crash, steps, err, seed, crash)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
