@@ -32,4 +32,7 @@
 //	err := stream.Run(ctx) // blocks; call it again after an error that is Transient
 //
 // Source and Target are interfaces: a program may bring its own. They may gain methods before version 1.
+//
+// A Fanout is a Target over several: each row goes to the shard that its table's Route tells, each shard keeps its own position,
+// and the source is read once.
 package replication
