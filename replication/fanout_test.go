@@ -412,7 +412,7 @@ func TestNewFanoutRefuses(t *testing.T) {
 		shards        int
 		ok            bool
 	}{
-		{replication.OneShard(1), replication.OneShard(1), 2, true},
+		{replication.OneShard(1), replication.OneShard(1), 2, false},
 		{replication.OneShard(0), replication.OneShard(1), 2, false},
 		{replication.EveryShard(), replication.EveryShard(), 2, false},
 		{replication.ByRow(nil), replication.EveryShard(), 1, true},
