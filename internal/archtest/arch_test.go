@@ -37,6 +37,7 @@ var allowed = map[string]string{
 
 	"migrate": "topo topo/memorytopo topo/etcdtopo mount replication replication/source replication/target " +
 		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
+	"migrate/routing": "replication topo topo/vindex",
 	"vdiff": "topo mount replication replication/source " +
 		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
 
