@@ -54,7 +54,7 @@ func (c Config) validate() error {
 type Options struct {
 	// Workers is how many transactions with the source's changes are executed at once; default the target's
 	// innodb_read_io_threads, from 4 to 16, which is half of its cores unless it was set. Loaders is how many chunks are;
-	// default half of the default workers. Each takes a connection, and a loader a core of the target.
+	// default half of the default workers, at least 4. Each takes a connection, and a loader a core of the target.
 	Workers, Loaders int
 	// MemoryBytes bounds the entries that wait for their commit; default 32 MiB.
 	MemoryBytes int
@@ -214,9 +214,8 @@ type variables struct {
 // half of them, at least 4, unless it was set (MySQL since 8.4; 4 before, and in MariaDB).
 func (v variables) workers() int { return min(max(v.ioThreads, 4), 16) }
 
-// loaders is the default of Options.Loaders. Writing a chunk keeps a core of the server busy; more loaders than cores
-// contend, and cost a tenth more for each row.
-func (v variables) loaders() int { return v.workers() / 2 }
+// loaders is the default of Options.Loaders.
+func (v variables) loaders() int { return max(v.workers()/2, 4) }
 
 // rowAlias tells whether the server lets a statement name the row that it inserts: MySQL since 8.0.19.
 func (v variables) rowAlias() bool {
