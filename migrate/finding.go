@@ -26,6 +26,8 @@ const (
 	CodeRowImage Code = "binlog_row_image"
 	// CodeRowValueOptions: binlog_row_value_options is not empty (partial JSON).
 	CodeRowValueOptions Code = "binlog_row_value_options"
+	// CodeOrderCommits: binlog_order_commits is not ON: what is visible to reads may then lack what came before it in the log.
+	CodeOrderCommits Code = "binlog_order_commits"
 	// CodeGTID: gtid_mode is not ON.
 	CodeGTID Code = "gtid_mode"
 	// CodeLogUpdates: a replica does not log what it applies.

@@ -27,7 +27,7 @@ type server struct {
 
 // serverVariables are read by inspectServer; a server that does not know one has no entry.
 var serverVariables = []string{
-	"log_bin", "binlog_format", "binlog_row_image", "binlog_row_value_options", "gtid_mode", "enforce_gtid_consistency",
+	"log_bin", "binlog_format", "binlog_row_image", "binlog_row_value_options", "binlog_order_commits", "gtid_mode", "enforce_gtid_consistency",
 	"log_replica_updates", "log_slave_updates", "read_only", "super_read_only", "innodb_native_foreign_keys", "lower_case_table_names",
 }
 

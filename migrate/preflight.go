@@ -63,6 +63,7 @@ func checkSourceServer(fs *findings, s *server, replica bool) {
 	want(CodeBinlogFormat, "binlog_format", "ROW", "SET PERSIST binlog_format = 'ROW', and reconnect the clients")
 	want(CodeRowImage, "binlog_row_image", "FULL", "SET PERSIST binlog_row_image = 'FULL', and reconnect the clients")
 	want(CodeRowValueOptions, "binlog_row_value_options", "", "SET PERSIST binlog_row_value_options = '', and reconnect the clients")
+	want(CodeOrderCommits, "binlog_order_commits", "ON", "SET PERSIST binlog_order_commits = ON")
 	if v := s.variables["gtid_mode"]; !strings.EqualFold(v, "ON") {
 		add(CodeGTID, "gtid_mode", fmt.Sprintf("gtid_mode is %q, not \"ON\"", v),
 			"SET PERSIST enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE, ON, one after the other")

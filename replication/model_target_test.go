@@ -256,6 +256,8 @@ func (x *modelTx) Commit(ctx context.Context, e *replication.Entry) error {
 	return context.Cause(ctx)
 }
 
+func (x *modelTx) Ping(context.Context) error { return nil }
+
 func (x *modelTx) Rollback(context.Context) {
 	x.m.db.Lock()
 	defer x.m.db.Unlock()

@@ -243,20 +243,13 @@ func (c *chaos) rival() error {
 		return err
 	}
 	c.start()
-	takenOver := func(within time.Duration) error {
-		ctx, cancel := context.WithTimeout(c.ctx, within)
-		defer cancel()
-		return until(ctx, func() (bool, error) {
-			now, err := c.epoch()
-			return now > epoch, err
-		})
-	}
-	if err = takenOver(15 * time.Second); err != nil {
-		// The transactions of the one that hangs keep their locks at the target until their connections end.
-		c.t.Logf("the locks of a worker that hangs are in the way: %v", err)
-		c.links.target.Drop()
-		err = takenOver(time.Minute)
-	}
+	// The locks of the one that hangs may be in the way until the server ends its connections.
+	ctx, cancel := context.WithTimeout(c.ctx, 2*time.Minute)
+	defer cancel()
+	err = until(ctx, func() (bool, error) {
+		now, err := c.epoch()
+		return now > epoch, err
+	})
 	if err != nil {
 		return fmt.Errorf("nobody takes over from a worker that hangs: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
@@ -52,6 +53,14 @@ func (s Session) Set() string {
 	return "SET " + strings.Join(parts, ", ")
 }
 
+const (
+	// idleTime is when a pool closes a connection that nobody uses.
+	idleTime = 15 * time.Second
+	// waitTimeout, in seconds, is when the server ends a pool's connection that is silent: that of a process that hangs, or is
+	// cut off, in the middle of a transaction. Its locks would be in the way of the process that takes over.
+	waitTimeout = "30"
+)
+
 // Open returns a pool of connections to the server of cfg, after one of them has answered. Affected rows are
 // matched rows, dates stay text, and the largest packet is what the server allows. The caller closes it.
 func Open(ctx context.Context, cfg Config, s Session) (*sql.DB, error) {
@@ -66,7 +75,8 @@ func Open(ctx context.Context, cfg Config, s Session) (*sql.DB, error) {
 	mc.ClientFoundRows = true
 	mc.MaxAllowedPacket = 0
 	mc.Logger = &mysql.NopLogger{}
-	mc.Params = maps.Clone(s.Variables)
+	mc.Params = map[string]string{"wait_timeout": waitTimeout}
+	maps.Copy(mc.Params, s.Variables)
 	mc.DialFunc = cfg.dialer()
 	if err := mc.Apply(mysql.Charset(s.names(), "")); err != nil {
 		return nil, fmt.Errorf("mysql server %s: %w", cfg, err)
@@ -78,6 +88,7 @@ func Open(ctx context.Context, cfg Config, s Session) (*sql.DB, error) {
 	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(s.MaxOpen)
 	db.SetMaxIdleConns(4)
+	db.SetConnMaxIdleTime(idleTime)
 	if err := db.PingContext(ctx); err != nil {
 		_ = db.Close()
 		return nil, classify(ctx, cfg, err)

@@ -38,9 +38,9 @@ var session = mysqlconn.Session{
 		"sql_safe_updates":         "0",
 		"autocommit":               "1",
 		"completion_type":          "'NO_CHAIN'",
-		"wait_timeout":             "3600",
-		"net_read_timeout":         "600",
-		"net_write_timeout":        "600",
+		"wait_timeout":             "30", // see keepAlive
+		"net_read_timeout":         "60",
+		"net_write_timeout":        "60",
 	},
 }
 

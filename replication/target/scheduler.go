@@ -33,6 +33,8 @@ type Tx interface {
 	Apply(ctx context.Context, e *replication.Entry, careful bool) error
 	// Commit records the entry (a chunk its span, anything else its position) and commits both together.
 	Commit(ctx context.Context, e *replication.Entry) error
+	// Ping is called now and then while the transaction waits: a database may take it for dead otherwise.
+	Ping(ctx context.Context) error
 	// Rollback undoes the transaction; it must work when the context has ended, and is called after
 	// any error of Apply or Commit.
 	Rollback(ctx context.Context)
@@ -44,6 +46,10 @@ var ErrUnexpected = errors.New("statement did not do what it had to")
 
 // errMakeWay says that a batch has to be rolled back for an earlier one.
 var errMakeWay = errors.New("make way for an earlier transaction")
+
+// keepAlive is how often a transaction that waits for its turn says that it is still there. The server ends those that say
+// nothing for 30 s: their process hangs or is cut off, and the one that takes over would wait for their locks.
+const keepAlive = 10 * time.Second
 
 // SchedulerOptions bound a scheduler. The zero value is usable.
 type SchedulerOptions struct {
@@ -244,14 +250,14 @@ func (s *Scheduler) apply(ctx context.Context, tx Tx, b *batch) (*replication.En
 		return nil, err
 	}
 	if len(b.late) > 0 {
-		if err := s.until(ctx, b, func() bool { return b.open == 0 }); err != nil {
+		if err := s.until(ctx, tx, b, func() bool { return b.open == 0 }); err != nil {
 			return nil, err
 		}
 		if err := s.applyPart(ctx, tx, b, b.late); err != nil {
 			return nil, err
 		}
 	}
-	err := s.until(ctx, b, func() bool {
+	err := s.until(ctx, tx, b, func() bool {
 		b.committing = s.mu.graph.turn(b)
 		return b.committing
 	})
@@ -287,16 +293,27 @@ func (s *Scheduler) adapt(took time.Duration) {
 }
 
 // until blocks until f is true, or the batch has to make way.
-func (s *Scheduler) until(ctx context.Context, b *batch, f func() bool) error {
-	told := false
-	err := s.when(ctx, func() bool {
-		told = b.after != nil
-		return told || f()
-	})
-	if err == nil && told {
-		err = errMakeWay
+func (s *Scheduler) until(ctx context.Context, tx Tx, b *batch, f func() bool) error {
+	for {
+		told := false
+		wait, cancel := context.WithTimeout(ctx, keepAlive)
+		err := s.when(wait, func() bool {
+			told = b.after != nil
+			return told || f()
+		})
+		cancel()
+		switch {
+		case err == nil && told:
+			return errMakeWay
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+		if err := tx.Ping(ctx); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // finish takes the tasks of a committed batch out of the log.

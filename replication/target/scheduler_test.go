@@ -144,6 +144,11 @@ func (t *scriptTx) Commit(_ context.Context, e *replication.Entry) error {
 	return nil
 }
 
+func (t *scriptTx) Ping(context.Context) error {
+	t.s.note("ping", t.e)
+	return nil
+}
+
 func (t *scriptTx) Rollback(context.Context) {
 	if t.e != nil {
 		t.s.note("rollback", t.e)
@@ -297,6 +302,18 @@ func TestSchedulerChunkIsLateNeverEarly(t *testing.T) {
 		t.Error(err)
 	}
 	s.before(t, "executed chunk", "commit slow", "commit chunk")
+	if got := s.lines("ping"); len(got) > 0 {
+		t.Errorf("a wait of 5 s has pings: %q", got)
+	}
+	s = newScript()
+	slow, c = s.txn("slow", 500), s.chunk("chunk", 0, 100, 7)
+	s.apply[slow] = 35 * time.Second
+	if _, err := s.play(t, target.SchedulerOptions{}, slow, c); err != nil {
+		t.Error(err)
+	}
+	if got := s.lines("ping"); len(got) != 3 {
+		t.Errorf("a wait of 35 s has the pings %q", got)
+	}
 
 	// A unique value comes into the chunk's range from a row that an earlier transaction takes it from.
 	s = newScript()

@@ -230,6 +230,12 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 	}
 }
 
+// Ping keeps the server from ending the connection.
+func (t *sqlTx) Ping(ctx context.Context) error {
+	_, err := t.conn.run(ctx, "DO 0")
+	return t.s.classify(ctx, err)
+}
+
 // Rollback gives the transaction up; if the connection does not answer, by closing it.
 func (t *sqlTx) Rollback(ctx context.Context) {
 	if t.conn == nil {
