@@ -18,6 +18,9 @@ import (
 // stop the reader first catches up, so that windows stay small.
 const nearEnd = 5 * time.Second
 
+// patience is how long a chunk waits for the reader to be near the end.
+const patience = 30 * time.Second
+
 // The copier reads what is missing of every table, chunk by chunk, several chunks at once.
 type copier struct {
 	source Source
@@ -284,13 +287,15 @@ func (c *copier) split(ctx context.Context, j *job) error {
 	return nil
 }
 
-// catchUp blocks until the log is read about as fast as it is written.
+// catchUp blocks until the log is read about as fast as it is written. When it isn't for long, since more is written than
+// the target can apply, it lets a chunk pass all the same: the copy is slow then, but it does not stand still.
 func (c *copier) catchUp(ctx context.Context) error {
+	begun := time.Now()
 	for {
 		c.mu.Lock()
 		near := time.Now().Before(c.mu.close)
 		c.mu.Unlock()
-		if near {
+		if near || time.Since(begun) > patience {
 			return nil
 		}
 		asked := time.Now()

@@ -66,3 +66,49 @@ func TestStreamOnDDL(t *testing.T) {
 		t.Errorf("stop at an ALTER: %v", err)
 	}
 }
+
+// lateSource is the model's source, whose log is always read as late as behind says.
+type lateSource struct {
+	*modelSource
+	begun  time.Time
+	behind time.Duration
+}
+
+func (s lateSource) End(ctx context.Context) (replication.LogPos, replication.Position, error) {
+	_, p, err := s.modelSource.End(ctx)
+	return replication.LogPos{Server: "a", Offset: uint64(time.Since(s.begun) / time.Millisecond)}, p, err
+}
+
+func (s lateSource) Transactions(ctx context.Context, _ replication.Position) iter.Seq2[*replication.Transaction, error] {
+	return func(yield func(*replication.Transaction, error) bool) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				yield(nil, context.Cause(ctx))
+				return
+			}
+			at := max(0, time.Since(s.begun)-s.behind)
+			if !yield(&replication.Transaction{End: replication.LogPos{Server: "a", Offset: uint64(at / time.Millisecond)}}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestCopyGoesOnWhenTheLogIsLate: more is written than can be applied, for as long as the copy lasts.
+func TestCopyGoesOnWhenTheLogIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(rand.New(rand.NewPCG(1, 1)))
+		dst := newModelTarget(w, modelTables, target.SchedulerOptions{})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		src := lateSource{&modelSource{world: w}, time.Now(), 20 * time.Second}
+		err := replication.NewStream(src, dst, modelTables, replication.Options{StopAfterCopy: true}).Run(ctx)
+		if !errors.Is(err, replication.ErrCopied) {
+			t.Error(err)
+		}
+	})
+}
