@@ -45,7 +45,7 @@ type Target interface {
 	// that was appended and not committed is executed after Run has returned.
 	Run(ctx context.Context) error
 	// Append puts an entry at the end of the log. It blocks while the target holds more bytes
-	// than it may, and returns the context's error if that ends first. Calls are made from one goroutine.
+	// than it may, and returns the context's error if that ends first. Calls do not overlap.
 	Append(ctx context.Context, e *Entry) error
 	// FinishTable does what was put off until the table's rows are copied (secondary keys); it runs
 	// beside the stream, and does nothing when it was done before.
