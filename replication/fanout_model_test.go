@@ -249,7 +249,7 @@ func (f *modelFan) finish(ctx context.Context, src *modelSource, writer <-chan s
 		if errors.Is(err, errDone) {
 			for i, m := range f.shards {
 				if d := m.difference(); d != "" {
-					return fmt.Errorf("at the end, shard %d of %d: %s", i, len(f.shards), d)
+					return fmt.Errorf("at the end: shard %d of %d: %s", i, len(f.shards), d)
 				}
 			}
 			return nil
