@@ -92,7 +92,7 @@ BIG_MB ?= 2048
 .PHONY: soak
 soak: servers
 	@echo "== the model: $(RUNS) random schedules, and a crash at every step of some"
-	@go test -count=1 -timeout 120m -run 'TestModel' ./replication -model.runs $(RUNS)
+	@go test -count=1 -timeout 120m -run 'Model|FanoutMany' ./replication -model.runs $(RUNS)
 	@echo "== the mutations: each must be noticed"
 	@cd test && go test -count=1 -timeout 120m -run 'TestMutations' . -mutations 0
 	@echo "== transactions of $(BIG_MB) MB in bounded memory"
