@@ -18,6 +18,10 @@ import (
 // stop the reader first catches up, so that windows stay small.
 const nearEnd = 5 * time.Second
 
+// readBytes is about how much is read at once. A longer read keeps the processor of a busy source from other sessions for
+// longer; a shorter one costs more for each row. It is a variable for the model, whose rows are small.
+var readBytes = int64(256 << 10)
+
 // patience is how long a chunk waits for the reader to be near the end.
 const patience = 30 * time.Second
 
@@ -253,7 +257,7 @@ func (c *copier) read(ctx context.Context, j *job, limit Limit, seen Position) (
 	if err := c.source.WaitVisible(ctx, seen); err != nil {
 		return nil, LogPos{}, fmt.Errorf("wait until %s is visible: %w", seen, err)
 	}
-	chunk, err := c.source.Read(ctx, j.table, j.span, limit)
+	chunk, err := c.readParts(ctx, j, limit)
 	if err != nil {
 		return nil, LogPos{}, err
 	}
@@ -261,6 +265,30 @@ func (c *copier) read(ctx context.Context, j *job, limit Limit, seen Position) (
 	end, _, err := c.source.End(ctx)
 	return chunk, end, err
 }
+
+// readParts reads a chunk by several short reads. They see the table at several moments, but all of them while the window is
+// open, and that is what counts: whatever is changed between the first and the last is in the window.
+func (c *copier) readParts(ctx context.Context, j *job, limit Limit) (*Chunk, error) {
+	chunk := &Chunk{Table: j.table, Span: Span{Lo: j.span.Lo, Hi: j.span.Lo}}
+	rows, bytes := j.rows, j.expect // what rows of the table are known to take
+	for {
+		rest := Limit{Rows: limit.Rows - len(chunk.Rows), Bytes: limit.Bytes - chunk.Bytes}
+		if bytes > 0 {
+			rest.Rows = min(rest.Rows, 1+int(readBytes*int64(rows)/int64(bytes)))
+		}
+		got, err := c.source.Read(ctx, j.table, Span{Lo: chunk.Span.Hi, Hi: j.span.Hi}, rest)
+		if err != nil {
+			return nil, err
+		}
+		chunk.Rows, chunk.Bytes, chunk.Span.Hi = append(chunk.Rows, got.Rows...), chunk.Bytes+got.Bytes, got.Span.Hi
+		if sameKey(chunk.Span.Hi, j.span.Hi) || len(chunk.Rows) >= limit.Rows || chunk.Bytes >= limit.Bytes {
+			return chunk, nil
+		}
+		rows, bytes = len(chunk.Rows), chunk.Bytes
+	}
+}
+
+func sameKey(a, b Key) bool { return string(a) == string(b) && (a == nil) == (b == nil) }
 
 // split cuts a table that has not been begun into parts that are read in parallel; j becomes the first part.
 func (c *copier) split(ctx context.Context, j *job) error {
@@ -359,7 +387,7 @@ type job struct {
 
 // after is the job that remains when a chunk has been read; nil if nothing does.
 func (j *job) after(c *Chunk, o Options) *job {
-	if string(c.Span.Hi) == string(j.span.Hi) && (c.Span.Hi == nil) == (j.span.Hi == nil) {
+	if sameKey(c.Span.Hi, j.span.Hi) {
 		return nil
 	}
 	rest := &job{table: j.table, pace: j.pace, left: j.left, span: Span{Lo: c.Span.Hi, Hi: j.span.Hi}, rows: j.rows}

@@ -131,7 +131,7 @@ func (f *modelFan) run(ctx context.Context, src *modelSource) error {
 		return err
 	}
 	return replication.NewStream(src, fan, modelTables, replication.Options{
-		Readers: modelReaders, ReportInterval: 5 * time.Millisecond, WindowBytes: 400,
+		Readers: modelReaders, ReportInterval: 5 * time.Millisecond, WindowBytes: 400, ChunkRows: 1 + f.shards[0].dice(6),
 	}).Run(ctx)
 }
 

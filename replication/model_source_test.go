@@ -100,13 +100,12 @@ func (s *modelSource) WaitVisible(ctx context.Context, p replication.Position) e
 	}
 }
 
-func (s *modelSource) Read(ctx context.Context, t *replication.Table, span replication.Span, _ replication.Limit) (*replication.Chunk, error) {
+func (s *modelSource) Read(ctx context.Context, t *replication.Table, span replication.Span, limit replication.Limit) (*replication.Chunk, error) {
 	s.read(1)
 	defer s.read(-1)
 	if err := s.pause(ctx, 3*time.Millisecond); err != nil {
 		return nil, err
 	}
-	limit := 1 + s.dice(4)
 	chunk := &replication.Chunk{Table: t, Span: span}
 	for _, r := range s.snapshot(t) {
 		k, err := t.Key(r)
@@ -116,11 +115,11 @@ func (s *modelSource) Read(ctx context.Context, t *replication.Table, span repli
 		if span.Lo != nil && identity(t, r) <= identity(t, span.Lo) || span.Hi != nil && identity(t, r) > identity(t, span.Hi) {
 			continue
 		}
-		if len(chunk.Rows) == limit {
+		if len(chunk.Rows) == limit.Rows {
 			break
 		}
 		chunk.Rows, chunk.Bytes = append(chunk.Rows, r), chunk.Bytes+len(r)
-		if len(chunk.Rows) == limit {
+		if len(chunk.Rows) == limit.Rows {
 			chunk.Span.Hi = k
 		}
 	}

@@ -95,7 +95,7 @@ func runStream(ctx context.Context, src replication.Source, dst *modelTarget) er
 	return replication.NewStream(src, dst, dst.tables, replication.Options{
 		Readers: modelReaders, ReportInterval: 5 * time.Millisecond,
 		// Windows are small, so that some chunks have to be read again.
-		WindowBytes: 400,
+		WindowBytes: 400, ChunkRows: 1 + dst.dice(6),
 		Trace:       replication.Trace{ChunkRetried: func(context.Context, replication.ChunkInfo, error) { chunksRetried.Add(1) }},
 	}).Run(ctx)
 }
