@@ -96,7 +96,7 @@ func runStream(ctx context.Context, src replication.Source, dst *modelTarget) er
 		Readers: modelReaders, ReportInterval: 5 * time.Millisecond,
 		// Windows are small, so that some chunks have to be read again.
 		WindowBytes: 400, ChunkRows: 1 + dst.dice(6),
-		Trace:       replication.Trace{ChunkRetried: func(context.Context, replication.ChunkInfo, error) { chunksRetried.Add(1) }},
+		Trace: replication.Trace{ChunkRetried: func(context.Context, replication.ChunkInfo, error) { chunksRetried.Add(1) }},
 	}).Run(ctx)
 }
 

@@ -54,11 +54,11 @@ var mutations = []mutation{
 	{
 		name: "the log's end is asked for before the read", file: "replication/copier.go", by: byModel, says: breach,
 		edits: []edit{
-			{`	chunk, err := c.source.Read(ctx, j.table, j.span, limit)`, `	end, _, err := c.source.End(ctx)
+			{`	chunk, err := c.readParts(ctx, j, limit)`, `	end, _, err := c.source.End(ctx)
 	if err != nil {
 		return nil, LogPos{}, err
 	}
-	chunk, err := c.source.Read(ctx, j.table, j.span, limit)`},
+	chunk, err := c.readParts(ctx, j, limit)`},
 			{`	end, _, err := c.source.End(ctx)
 	return chunk, end, err`, `	return chunk, end, err`},
 		},

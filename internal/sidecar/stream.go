@@ -49,6 +49,8 @@ type TableProgress struct {
 	Rows  int64 `json:"rows"`
 	Bytes int64 `json:"bytes"`
 	Done  bool  `json:"done"`
+	// Key is the identifying key by which the table's spans are to be read: columns with their types.
+	Key string `json:"key,omitempty"`
 	// Started is when the first rows were seen to be copied, Changed when Rows last grew; Unix milliseconds,
 	// 0 if not yet.
 	Started int64 `json:"started,omitempty"`

@@ -228,3 +228,27 @@ func TestDeposedOwnerFindsNoDrift(t *testing.T) {
 		}
 	})
 }
+
+// TestAnotherKeyIsRefused: spans of a partly copied table mean nothing for another key.
+func TestAnotherKeyIsRefused(t *testing.T) {
+	h := newShard(t, server(t, "mysql"), createPairs)
+	p := pairs()
+	r := h.start(h.target(target.Options{}, p))
+	r.must(chunk(p, replication.Span{Hi: row("5")}, position(1), row("5", "a", "10")))
+	if err := r.t.Report(t.Context(), replication.Progress{Tables: map[string]replication.TableProgress{"pairs": {Rows: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.stop()
+	h.start(h.target(target.Options{}, p)).cancel()
+	other := pairs()
+	other.Primary, other.Unique = replication.Index{Columns: []int{2}, Exact: true}, []replication.Index{{Columns: []int{0}, Exact: true}}
+	_, err := h.target(target.Options{}, other).Load(t.Context())
+	if changed, ok := errors.AsType[*replication.SchemaChangedError](err); !ok || changed.Table != "pairs" {
+		t.Errorf("the error is %v", err)
+	}
+	r = h.start(h.target(target.Options{}, p))
+	r.must(chunk(p, replication.Span{Lo: row("5")}, position(1)))
+	_ = r.stop()
+	h.start(h.target(target.Options{}, p)).cancel()     // makes one span of the two
+	h.start(h.target(target.Options{}, other)).cancel() // the whole table: its span holds no key
+}
