@@ -14,7 +14,7 @@
 // # How it is exact
 //
 // Copying is not a phase. The log of changes is read from the start, and each chunk of rows is put into it at the
-// point where it is true. A chunk's rows are read by one plain SELECT, without lock or snapshot; the changes that happened
+// point where it is true. A chunk's rows are read by plain SELECTs, without lock or snapshot; the changes that happened
 // meanwhile are known from the log, and worked in. Changes of rows that have not been copied are dropped: the chunk that
 // will bring them is read later. So after every commit the target holds the source's state at one position, as far
 // as it was copied. A crash at any moment is harmless, since the target keeps its position in the same transaction as
