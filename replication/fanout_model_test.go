@@ -266,40 +266,7 @@ func fanBubble(t *testing.T, seed uint64, crash int, report func(commits, steps 
 
 // TestFanoutModel runs the model with one to four shards between which every update moves rows.
 func TestFanoutModel(t *testing.T) {
-	if *modelSeed != 0 {
-		fanBubble(t, *modelSeed, *modelCrash, func(_, _ int, err error) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		})
-		return
-	}
-	const lanes = 2
-	runs := *modelRuns
-	if runs == 0 {
-		runs = modelDefault / 8
-	}
-	for range lanes {
-		t.Run("schedules", func(t *testing.T) {
-			t.Parallel()
-			commits := 0
-			for i := range runs / lanes {
-				seed := rand.Uint64()
-				fanBubble(t, seed, 0, func(n, _ int, err error) {
-					commits += n
-					if err != nil {
-						t.Errorf("run %d: %v\nrun it again: go test ./replication -run 'TestFanoutModel$' -model.seed %d", i, err, seed)
-					}
-				})
-				if t.Failed() {
-					return
-				}
-			}
-			if commits < 20*runs/lanes {
-				t.Errorf("only %d commits in %d runs: the model does not do its work", commits, runs/lanes)
-			}
-		})
-	}
+	schedules(t, 2, modelDefault/8, 20, fanBubble)
 }
 
 // TestFanoutModelCrashes kills the stream at each of its steps.

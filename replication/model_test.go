@@ -159,37 +159,42 @@ func TestModel(t *testing.T) {
 			t.Error("no chunk was ever read again")
 		}
 	})
+	schedules(t, 4, modelDefault, 10, modelBubble)
+}
+
+// schedules runs bubble with the seed that was asked for, or with random ones in several lanes, as many as were asked for or
+// standard; each must make at least commits commits on average.
+func schedules(t *testing.T, lanes, standard, commits int, bubble func(t *testing.T, seed uint64, crash int, report func(commits, steps int, err error))) {
 	if *modelSeed != 0 {
-		modelBubble(t, *modelSeed, *modelCrash, func(_, _ int, err error) {
+		bubble(t, *modelSeed, *modelCrash, func(_, _ int, err error) {
 			if err != nil {
 				t.Fatal(err)
 			}
 		})
 		return
 	}
-	const lanes = 4
-	runs := *modelRuns
+	name, runs := t.Name(), *modelRuns
 	if runs == 0 {
-		runs = modelDefault
+		runs = standard
 	}
 	for range lanes {
 		t.Run("schedules", func(t *testing.T) {
 			t.Parallel()
-			commits := 0
+			made := 0
 			for i := range runs / lanes {
 				seed := rand.Uint64()
-				modelBubble(t, seed, 0, func(n, _ int, err error) {
-					commits += n
+				bubble(t, seed, 0, func(n, _ int, err error) {
+					made += n
 					if err != nil {
-						t.Errorf("run %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d", i, err, seed)
+						t.Errorf("run %d: %v\nrun it again: go test ./replication -run '%s$' -model.seed %d", i, err, name, seed)
 					}
 				})
 				if t.Failed() {
 					return
 				}
 			}
-			if commits < 10*runs/lanes {
-				t.Errorf("only %d commits in %d runs: the model does not do its work", commits, runs/lanes)
+			if made < commits*runs/lanes {
+				t.Errorf("only %d commits in %d runs: the model does not do its work", made, runs/lanes)
 			}
 		})
 	}

@@ -64,6 +64,10 @@ var mutations = []mutation{
 		},
 	},
 	{
+		name: "a chunk's parts leave a row out", file: "replication/copier.go", by: byModel, says: breach,
+		edits: []edit{{`		rows, bytes = len(chunk.Rows), chunk.Bytes`, `		rows, bytes, chunk.Rows = len(chunk.Rows), chunk.Bytes, chunk.Rows[:max(0, len(chunk.Rows)-1)]`}},
+	},
+	{
 		name: "a chunk is placed before the log was read up to its end", file: "replication/sequencer.go", by: byModel, says: breach,
 		edits: []edit{{`	s.waiters = append(s.waiters, waiter{end: end, run: f})
 	return nil`, `	return f(ctx, nil)`}},
@@ -143,16 +147,14 @@ var mutations = []mutation{
 	},
 	{
 		name: "rows are inserted before those in their way are deleted", file: "replication/target/collapse.go", by: byModel, says: breach,
-		edits: []edit{{`	replaced, err := t.replaced()
-	if err != nil {
+		edits: []edit{{`	if err := t.replace(); err != nil {
 		return nil, err
 	}
-`, `	replaced, err := t.replaced()
-	if err != nil {
+`, `	if err := t.replace(); err != nil {
 		return nil, err
 	}
-	for i, r := range t.order {
-		if r.after != nil && (r.before == nil || r.loose || replaced[i]) {
+	for _, r := range t.order {
+		if r.after != nil && (r.before == nil || r.loose || r.replaced) {
 			out = append(out, replication.Change{Table: t.table, After: r.after})
 			r.after = nil
 		}
@@ -161,9 +163,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "unique values move in place", file: "replication/target/collapse.go", by: byModel, says: breach,
-		edits: []edit{{`		replaced[i] = moved
-`, `		replaced[i] = moved && i < 0
-`}, {`	if many <= inPlace {`, `	if many >= 0 {`}},
+		edits: []edit{{`r.replaced = r.replaced || len(updated) > inPlace && len(r.before) < wide`, `r.replaced = false`}},
 	},
 	{
 		name: "a row that goes stays", file: "replication/target/collapse.go", by: byModel, says: breach,

@@ -17,7 +17,7 @@ const (
 // mergeTasks is the entry that executes the tasks, which are neighbours or have nothing between them that they depend on.
 func mergeTasks(tasks []*task, careful bool) (*replication.Entry, error) {
 	e := tasks[0].entry
-	if careful || e.Chunk != nil || e.Spill != nil || inOrder(e) {
+	if careful || e.Chunk != nil || e.Spill != nil || tasks[0].inOrder {
 		return e, nil
 	}
 	n := 0
@@ -84,6 +84,13 @@ type netRow struct {
 	before, after replication.Row
 	// loose says that before is only some row with the key, which may be on the target or not.
 	loose bool
+	// replaced says that an updated row is deleted and inserted.
+	replaced bool
+}
+
+// updated tells whether the row is there before and after, and not the same.
+func (r *netRow) updated() bool {
+	return r.before != nil && r.after != nil && !r.loose && !bytes.Equal(r.before, r.after)
 }
 
 func (t *netTable) take(c *replication.Change) error {
@@ -134,56 +141,48 @@ func (t *netTable) appendNet(out []replication.Change) ([]replication.Change, er
 	if t.table.Ordered {
 		slices.SortFunc(t.order, func(a, b *netRow) int { return t.table.Compare(a.key, b.key) })
 	}
-	replaced, err := t.replaced()
-	if err != nil {
+	if err := t.replace(); err != nil {
 		return nil, err
 	}
-	for i, r := range t.order {
-		if r.before != nil && (r.after == nil || r.loose || replaced[i]) {
+	for _, r := range t.order {
+		if r.before != nil && (r.after == nil || r.loose || r.replaced) {
 			out = append(out, replication.Change{Table: t.table, Before: r.before, Loose: r.loose})
 		}
 	}
-	for i, r := range t.order {
-		if r.before != nil && r.after != nil && !r.loose && !replaced[i] && !bytes.Equal(r.before, r.after) {
+	for _, r := range t.order {
+		if r.updated() && !r.replaced {
 			out = append(out, replication.Change{Table: t.table, Before: r.before, After: r.after})
 		}
 	}
-	for i, r := range t.order {
-		if r.after != nil && (r.before == nil || r.loose || replaced[i]) {
+	for _, r := range t.order {
+		if r.after != nil && (r.before == nil || r.loose || r.replaced) {
 			out = append(out, replication.Change{Table: t.table, After: r.after})
 		}
 	}
 	return out, nil
 }
 
-// replaced tells which of the updated rows are deleted and inserted instead: those whose unique key values move, and, as
-// it is cheaper for a server than one UPDATE for each, many rows of a table with unique keys.
-func (t *netTable) replaced() ([]bool, error) {
-	replaced := make([]bool, len(t.order))
+// replace has updated rows deleted and inserted instead: those whose unique key values move, and, as it is cheaper for a
+// server than one UPDATE for each, many rows of a table with unique keys.
+func (t *netTable) replace() error {
 	if len(t.table.Unique) == 0 {
-		return replaced, nil
+		return nil
 	}
-	many := 0
-	for i, r := range t.order {
-		if r.before == nil || r.after == nil || r.loose || bytes.Equal(r.before, r.after) {
+	var updated []*netRow
+	for _, r := range t.order {
+		if !r.updated() {
 			continue
 		}
-		many++
-		moved, err := moved(t.table, r.before, r.after)
-		if err != nil {
-			return nil, err
-		}
-		replaced[i] = moved
-	}
-	if many <= inPlace {
-		return replaced, nil
-	}
-	for i, r := range t.order {
-		if !replaced[i] && r.before != nil && r.after != nil && !r.loose && !bytes.Equal(r.before, r.after) {
-			replaced[i] = len(r.before) < wide
+		updated = append(updated, r)
+		var err error
+		if r.replaced, err = moved(t.table, r.before, r.after); err != nil {
+			return err
 		}
 	}
-	return replaced, nil
+	for _, r := range updated {
+		r.replaced = r.replaced || len(updated) > inPlace && len(r.before) < wide
+	}
+	return nil
 }
 
 // moved tells whether a row's value of a unique key changes, as far as bytes tell; of a key that is not Exact they do not

@@ -14,6 +14,8 @@ type task struct {
 	seq   uint64
 	// hashes is the write set.
 	hashes []uint64
+	// inOrder says that the changes must be executed in the order in which they were logged, and not with others.
+	inOrder bool
 	// blockers is how many unfinished earlier tasks this one must come after; blocked are those that must come after it.
 	blockers int
 	blocked  []*task
@@ -33,12 +35,7 @@ type task struct {
 func (t *task) alone() bool { return t.entry.DDL != nil || t.entry.Spill != nil }
 
 // merges tells whether a task may share its transaction with its neighbours.
-func (t *task) merges() bool { return t.entry.Chunk == nil && !t.alone() && !inOrder(t.entry) }
-
-// inOrder tells whether an entry's changes must be executed in the order in which they were logged, and not with others.
-func inOrder(e *replication.Entry) bool {
-	return slices.ContainsFunc(e.Changes, func(c replication.Change) bool { return c.Cascade })
-}
+func (t *task) merges() bool { return t.entry.Chunk == nil && !t.alone() && !t.inOrder }
 
 // waitsForChunk tells whether a task waits for a chunk. It begins a batch then: those before it need not wait, and must not
 // if the chunk has its place between them, since the chunk commits after them.
@@ -174,6 +171,7 @@ func newTask(e *replication.Entry) (*task, error) {
 		if t.hashes, err = c.AppendConflicts(t.hashes); err != nil {
 			return nil, err
 		}
+		t.inOrder = t.inOrder || c.Cascade
 	}
 	c := e.Chunk
 	if c == nil || spanSays(c.Table) {
