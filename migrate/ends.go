@@ -5,11 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
-	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/mount"
 	"github.com/tablehaul/tablehaul/topo"
 )
@@ -76,78 +73,6 @@ func (m *Migrator) login(ctx context.Context, s mount.Server) (mysqlconn.Config,
 	return mysqlconn.Config{Addr: s.Addr, User: l.User, Password: l.Password, TLS: l.TLS, Silence: m.opts.HangTimeout}, nil
 }
 
-// A sourceShard is one shard of a source keyspace: the database of the server that is read.
-type sourceShard struct {
-	shard   string
-	replica bool
-	cfg     mysqlconn.Config // Database is the shard's
-	admin   *sql.DB          // without a default database
-}
-
-// sourceShards finds the shards of a source keyspace and connects to one server of each.
-func (m *Migrator) sourceShards(ctx context.Context, src SourceName, sel topo.TabletSelector) ([]*sourceShard, error) {
-	h, err := mount.Open(ctx, m.topo, src.Mount, mount.OpenOptions{Credentials: m.creds})
-	if err != nil {
-		return nil, mountError(src, err)
-	}
-	defer h.Close()
-	list, err := h.Shards(ctx, src.Keyspace)
-	if err != nil {
-		return nil, mountError(src, err)
-	}
-	var shards []*sourceShard
-	for _, s := range list {
-		one, err := m.sourceShard(ctx, h, src, s.Name, sel)
-		if err != nil {
-			return nil, fmt.Errorf("source shard %s/%s: %w", src, s.Name, err)
-		}
-		shards = append(shards, one)
-	}
-	return shards, nil
-}
-
-// sourceShard connects to the first server of a shard, in order of preference, that answers.
-func (m *Migrator) sourceShard(ctx context.Context, h *mount.Handle, src SourceName, shard string, sel topo.TabletSelector) (*sourceShard, error) {
-	ends, err := h.Endpoints(ctx, src.Keyspace, shard, sel)
-	if err != nil {
-		return nil, mountError(src, err)
-	}
-	var errs []error
-	for _, e := range ends {
-		s := &sourceShard{shard: shard, replica: e.Type != topo.TabletPrimary}
-		s.cfg, err = m.login(ctx, mount.Server{Cluster: src.Mount, Keyspace: src.Keyspace, Shard: shard, Addr: e.Addr(), Alias: e.Alias})
-		if err != nil {
-			return nil, err
-		}
-		if s.admin, err = m.pools.db(ctx, s.cfg, forAdmin); err == nil {
-			// A pool that was opened before says nothing about the server of today.
-			if err = m.answers(ctx, s); err == nil {
-				s.cfg.Database = e.Database
-				return s, nil
-			}
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-// answers asks a source server for a sign of life, for 5 s.
-func (m *Migrator) answers(ctx context.Context, s *sourceShard) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	err := s.admin.PingContext(ctx)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil, mysqlerr.Network(err):
-		return &mount.UnreachableError{Addr: s.cfg.Addr, Err: err}
-	}
-	return fmt.Errorf("source server %s: %w", s.cfg.Addr, err)
-}
-
 // topoError says what is missing when the topology says that something is.
 func topoError(kind, name string, err error) error {
 	_, noShards := errors.AsType[*topo.NoShardsError](err)
@@ -159,18 +84,6 @@ func topoError(kind, name string, err error) error {
 		return &NotFoundError{Kind: kind, Name: name, Err: err}
 	}
 	return fmt.Errorf("%s %s: %w", kind, name, err)
-}
-
-// mountError is topoError for what a mounted cluster answers.
-func mountError(src SourceName, err error) error {
-	if e, ok := errors.AsType[*mount.NotFoundError](err); ok {
-		reason := ""
-		if len(e.Known) > 0 {
-			reason = "there is " + strings.Join(e.Known, ", ")
-		}
-		return &NotFoundError{Kind: e.Kind, Name: e.Name, Reason: reason, Err: err}
-	}
-	return topoError("source", src.String(), err)
 }
 
 // serverError makes the errors of connecting those of package mount, which callers can see.

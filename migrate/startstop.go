@@ -110,21 +110,3 @@ func (w *Workflow) Tables(ctx context.Context) ([]*replication.Table, *time.Loca
 	}
 	return tables, zone, nil
 }
-
-// sourceOf connects to the server that a stream would read from now.
-func (m *Migrator) sourceOf(ctx context.Context, s *stream) (*sourceShard, error) {
-	sel, err := s.record.selector()
-	if err != nil {
-		return nil, err
-	}
-	sources, err := m.sourceShards(ctx, s.record.source(), sel)
-	if err != nil {
-		return nil, err
-	}
-	for _, src := range sources {
-		if src.shard == s.record.SourceShard {
-			return src, nil
-		}
-	}
-	return nil, &NotFoundError{Kind: "source shard", Name: s.record.source().String() + "/" + s.record.SourceShard}
-}
