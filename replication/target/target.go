@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -167,7 +166,7 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 	}
 	if mark.Position != "" {
 		if cp.Position, err = replication.ParsePosition(mark.Position); err != nil {
-			return nil, fmt.Errorf("stream %d: stored position: %w", t.cfg.StreamID, err)
+			return nil, &RecordError{StreamID: t.cfg.StreamID, What: "position " + clip(mark.Position), Err: err}
 		}
 	}
 	var v variables
@@ -229,7 +228,7 @@ func (v variables) rowAlias() bool {
 
 // loadSpans reads what has been copied, after folding it, and which tables need nothing more.
 func (t *Target) loadSpans(ctx context.Context, s *store, cp *replication.Checkpoint, reported map[string]sidecar.TableProgress) error {
-	if err := t.checkKeys(ctx, reported); err != nil {
+	if err := t.checkSpans(ctx, cp, reported); err != nil {
 		return err
 	}
 	if err := s.foldTables(ctx, t.cfg.Tables); err != nil {
@@ -257,35 +256,6 @@ func (t *Target) loadSpans(ctx context.Context, s *store, cp *replication.Checkp
 		cp.Finished[table.Name] = whole && !due[table.Name]
 	}
 	return nil
-}
-
-// checkKeys refuses spans of another key than the table has now: the source may have been altered while no stream ran.
-func (t *Target) checkKeys(ctx context.Context, reported map[string]sidecar.TableProgress) error {
-	spans, err := t.side.Spans(ctx, t.cfg.StreamID)
-	if err != nil {
-		return err
-	}
-	for _, table := range t.cfg.Tables {
-		was, now := reported[table.Name].Key, keyText(table)
-		partly := slices.ContainsFunc(spans, func(s sidecar.Span) bool { return s.Table == table.Name && (s.Lo != nil || s.Hi != nil) })
-		if was != "" && was != now && partly {
-			return &replication.SchemaChangedError{
-				Table: table.Name,
-				What:  fmt.Sprintf("its identifying key is (%s), and was (%s) when rows of it were copied: the copy has to begin again", now, was),
-			}
-		}
-	}
-	return nil
-}
-
-// keyText names a table's identifying key: what its order depends on.
-func keyText(table *replication.Table) string {
-	var columns []string
-	for _, i := range table.Primary.Columns {
-		c := &table.Columns[i]
-		columns = append(columns, strings.TrimSpace(c.Name+" "+c.Type+" "+c.Collation))
-	}
-	return strings.Join(columns, ", ")
 }
 
 // Start records the position at which the stream begins.
