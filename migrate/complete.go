@@ -175,13 +175,13 @@ func (f *completion) wait(ctx context.Context, shard string) (string, error) {
 			continue
 		}
 		end, err := f.m.sourceEnd(ctx, s)
-		if err != nil {
-			return "", err
+		if err == nil {
+			err = f.m.waitApplied(ctx, s, end)
 		}
-		if err := f.m.waitApplied(ctx, s, end); err != nil {
-			if ctx.Err() != nil {
-				return "", context.Cause(ctx)
-			}
+		if err != nil && ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if err != nil {
 			return "", err
 		}
 		f.res.Positions[s.record.SourceShard] = end.Text()
