@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -345,6 +346,49 @@ func (c *createText) withoutForeignKeys() *createText {
 	return out
 }
 
+// autoIncrement is the name of the AUTO_INCREMENT column; empty if there is none.
+func (c *createText) autoIncrement() string {
+	for _, d := range c.defs {
+		if d.autoIncrement {
+			return d.name
+		}
+	}
+	return ""
+}
+
+// withoutAutoIncrement is the table whose ids are given out elsewhere: no column counts, and there is no counter in the table's options.
+func (c *createText) withoutAutoIncrement() *createText {
+	out := &createText{head: c.head, defs: slices.Clone(c.defs), tail: c.tail}
+	for i, d := range out.defs {
+		if d.autoIncrement {
+			out.defs[i].text, out.defs[i].autoIncrement = cutWord(d.text, "AUTO_INCREMENT"), false
+		}
+	}
+	out.tail = cutWord(c.tail, "AUTO_INCREMENT")
+	return out
+}
+
+// cutWord is a definition, or a list of options, without a word that is outside of quotes and comments, the blanks before it, and the value after it if
+// it is given one by =.
+func cutWord(s, word string) string {
+	t := &tokens{s: s}
+	for {
+		from := t.i
+		tok := t.next()
+		if tok == "" {
+			return s
+		}
+		if !strings.EqualFold(tok, word) {
+			continue
+		}
+		if t.peek() == "=" {
+			t.next()
+			t.next()
+		}
+		return s[:from] + s[t.i:]
+	}
+}
+
 // kinds are the definitions of one kind.
 func (c *createText) kinds(kind defKind) []definition {
 	var out []definition
@@ -365,12 +409,7 @@ func (c *createText) kinds(kind defKind) []definition {
 // FULLTEXT and SPATIAL keys stay too: adding one blocks writes to the table for as long as it takes,
 // and the stream with them, and it would save nothing: with 100,000 rows the server's CPU time was the same either way.
 func (c *createText) deferrable(identity string, needed [][]string) func(definition) bool {
-	auto := ""
-	for _, d := range c.kinds(defColumn) {
-		if d.autoIncrement {
-			auto = d.name
-		}
-	}
+	auto := c.autoIncrement()
 	for _, d := range c.kinds(defPrimary) {
 		if strings.EqualFold(d.columns[0], auto) {
 			auto = ""

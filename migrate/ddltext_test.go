@@ -121,3 +121,47 @@ func FuzzParseCreate(f *testing.F) {
 		}
 	})
 }
+
+// The word is cut where it is a property of the column or an option of the table, and nowhere else.
+func TestWithoutAutoIncrement(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"column and counter", awkwardTable, strings.NewReplacer(
+			"NOT NULL AUTO_INCREMENT COMMENT", "NOT NULL COMMENT", "ENGINE=InnoDB AUTO_INCREMENT=42 DEFAULT", "ENGINE=InnoDB DEFAULT",
+		).Replace(awkwardTable)},
+		{
+			"names, comments, defaults and members",
+			"CREATE TABLE `AUTO_INCREMENT` (\n  `auto_increment` int NOT NULL DEFAULT '1' COMMENT ' AUTO_INCREMENT ',\n" +
+				"  `id` int NOT NULL COMMENT 'it''s AUTO_INCREMENT=1' /*!80023 INVISIBLE */ AUTO_INCREMENT,\n" +
+				"  `e` enum(' AUTO_INCREMENT ','x') DEFAULT ' AUTO_INCREMENT ',\n  `v` varchar(20) DEFAULT (concat(_utf8mb4' AUTO_INCREMENT ',`auto_increment`)),\n" +
+				"  KEY `id` (`id`)\n) ENGINE=InnoDB /* AUTO_INCREMENT=1 */ AUTO_INCREMENT = 7 COMMENT=' AUTO_INCREMENT=2'",
+			"CREATE TABLE `AUTO_INCREMENT` (\n  `auto_increment` int NOT NULL DEFAULT '1' COMMENT ' AUTO_INCREMENT ',\n" +
+				"  `id` int NOT NULL COMMENT 'it''s AUTO_INCREMENT=1' /*!80023 INVISIBLE */,\n" +
+				"  `e` enum(' AUTO_INCREMENT ','x') DEFAULT ' AUTO_INCREMENT ',\n  `v` varchar(20) DEFAULT (concat(_utf8mb4' AUTO_INCREMENT ',`auto_increment`)),\n" +
+				"  KEY `id` (`id`)\n) ENGINE=InnoDB /* AUTO_INCREMENT=1 */ COMMENT=' AUTO_INCREMENT=2'",
+		},
+		{"none", "CREATE TABLE `t` (\n  `id` int NOT NULL\n) ENGINE=InnoDB", "CREATE TABLE `t` (\n  `id` int NOT NULL\n) ENGINE=InnoDB"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := parseCreate(tc.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := c.without(func(definition) bool { return false })
+			out := c.withoutAutoIncrement()
+			want, err := parseCreate(tc.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := func(definition) bool { return false }
+			if got := out.without(all); got != want.without(all) {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
+			}
+			if out.autoIncrement() != "" {
+				t.Errorf("column %s still counts", out.autoIncrement())
+			}
+			if c.without(all) != before {
+				t.Error("the original was changed")
+			}
+		})
+	}
+}
