@@ -72,35 +72,23 @@ func route(t *replication.Table, vs *topo.VSchema, shards *topo.Router, n int, o
 
 // byVindex is the route of a table with a primary vindex.
 func byVindex(t *replication.Table, p *vindex.Placement, shards *topo.Router) (replication.Route, error) {
-	names := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		names[i] = c.Name
-	}
-	positions, err := p.Positions(names)
+	m, err := newMapper(t, p)
 	if err != nil {
 		return replication.Route{}, err
 	}
-	m := &mapper{vindex: p.Vindex, shards: shards, width: len(positions), values: make([]value, len(t.Columns))}
-	classes := make([]vindex.Class, len(positions))
-	for i, at := range positions {
-		m.columns = max(m.columns, at+1)
-		v := &m.values[at]
-		v.places = append(v.places, i)
-		if v.class, v.text, err = classOf(t, &t.Columns[at]); err != nil {
-			return replication.Route{}, err
+	return replication.ByRow(func(r replication.Row) (int, error) {
+		var buf [64]byte
+		id, err := m.id(buf[:0], r)
+		if err != nil {
+			return 0, err
 		}
-		classes[i] = v.class
-	}
-	if err := p.Vindex.Check(classes...); err != nil {
-		return replication.Route{}, &vindex.TableError{Table: t.Name, Vindex: p.Name, Err: err}
-	}
-	return replication.ByRow(m.shard), nil
+		return shards.Route(id), nil
+	}), nil
 }
 
-// A mapper finds the shard of a row. It is not changed after it was made.
+// A mapper computes the keyspace ids of a table's rows. It is not changed after it was made.
 type mapper struct {
 	vindex *vindex.Vindex
-	shards *topo.Router
 	// width is how many values the vindex takes, columns how many of a row's first ones have to be looked at.
 	width, columns int
 	// values is by column.
@@ -116,7 +104,34 @@ type value struct {
 	places []int
 }
 
-func (m *mapper) shard(r replication.Row) (int, error) {
+func newMapper(t *replication.Table, p *vindex.Placement) (*mapper, error) {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = c.Name
+	}
+	positions, err := p.Positions(names)
+	if err != nil {
+		return nil, err
+	}
+	m := &mapper{vindex: p.Vindex, width: len(positions), values: make([]value, len(t.Columns))}
+	classes := make([]vindex.Class, len(positions))
+	for i, at := range positions {
+		m.columns = max(m.columns, at+1)
+		v := &m.values[at]
+		v.places = append(v.places, i)
+		if v.class, v.text, err = classOf(t, &t.Columns[at]); err != nil {
+			return nil, err
+		}
+		classes[i] = v.class
+	}
+	if err := p.Vindex.Check(classes...); err != nil {
+		return nil, &vindex.TableError{Table: t.Name, Vindex: p.Name, Err: err}
+	}
+	return m, nil
+}
+
+// id appends the keyspace id of a row to dst.
+func (m *mapper) id(dst []byte, r replication.Row) ([]byte, error) {
 	var few [4]vindex.Value
 	values := few[:0]
 	if m.width > len(few) {
@@ -126,7 +141,7 @@ func (m *mapper) shard(r replication.Row) (int, error) {
 	for i := range m.columns {
 		b, rest, err := r.Next()
 		if err != nil {
-			return 0, err
+			return dst, err
 		}
 		r = rest
 		v := &m.values[i]
@@ -135,17 +150,12 @@ func (m *mapper) shard(r replication.Row) (int, error) {
 		}
 		if b != nil && v.text != nil {
 			if b, err = v.text(b); err != nil {
-				return 0, err
+				return dst, err
 			}
 		}
 		for _, at := range v.places {
 			values[at] = vindex.Value{Class: v.class, Bytes: b}
 		}
 	}
-	var buf [64]byte
-	id, err := m.vindex.Map(buf[:0], values)
-	if err != nil {
-		return 0, err
-	}
-	return m.shards.Route(id), nil
+	return m.vindex.Map(dst, values)
 }
