@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
+	"github.com/tablehaul/tablehaul/replication"
 )
 
 // A CompleteResult says what Complete has done, or would do.
@@ -47,6 +48,8 @@ type completion struct {
 	finishing
 	opts CompleteOptions
 	res  *CompleteResult
+	// ends are, by source shard, the positions that the target waits for.
+	ends map[string]replication.Position
 }
 
 func (f *completion) run(ctx context.Context) (*CompleteResult, error) {
@@ -73,7 +76,11 @@ func (f *completion) run(ctx context.Context) (*CompleteResult, error) {
 		n++
 	}
 	waits, rest := f.res.Plan.Steps[:n], f.res.Plan.Steps[n:]
-	if err := f.steps(ctx, waits); err != nil {
+	wctx, cancel := context.WithTimeoutCause(ctx, f.opts.Timeout, &NotReadyError{
+		Workflow: f.name.String(), State: StateLagging, Reason: fmt.Sprintf("the target has not caught up within %s", f.opts.Timeout),
+	})
+	defer cancel()
+	if err := f.steps(wctx, waits); err != nil {
 		return f.res, err
 	}
 	err := f.w.withKeyspace(ctx, f.name.Keyspace, "Migrate Complete", func(ctx context.Context) error { return f.steps(ctx, rest) })
@@ -130,6 +137,11 @@ func (f *completion) plan() *Plan {
 	for _, t := range f.shards {
 		p.Steps = append(p.Steps, Step{Kind: StepStop, Shard: t.shard, Text: "for good"})
 	}
+	for _, g := range groups(f.streams) {
+		if len(g.streams) > 1 {
+			p.Steps = append(p.Steps, Step{Kind: StepLevel, Object: g.first().record.SourceShard, Text: "all shards have the source shard's state of one moment"})
+		}
+	}
 	for _, t := range f.shards {
 		p.Steps = append(p.Steps, Step{Kind: StepFinishKeys, Shard: t.shard, Text: "deferred keys that are still missing are added"})
 	}
@@ -147,6 +159,8 @@ func (f *completion) do(ctx context.Context, s Step) (string, error) {
 		return f.wait(ctx, s.Shard)
 	case StepStop:
 		return "stopped the streams of shard " + s.Shard, f.stop(ctx, s.Shard, eventComplete, "completing")
+	case StepLevel:
+		return f.level(ctx, s.Object)
 	case StepFinishKeys:
 		return f.finishKeys(ctx, s.Shard)
 	case StepPublish:
@@ -166,15 +180,11 @@ func (f *completion) do(ctx context.Context, s Step) (string, error) {
 
 // wait blocks until the streams of a target shard have applied what their sources had when it was called.
 func (f *completion) wait(ctx context.Context, shard string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, f.opts.Timeout, &NotReadyError{
-		Workflow: f.name.String(), State: StateLagging, Reason: fmt.Sprintf("the target has not caught up within %s", f.opts.Timeout),
-	})
-	defer cancel()
 	for _, s := range f.streams {
 		if s.shard != shard || s.state() == StateStopped {
 			continue
 		}
-		end, err := f.m.sourceEnd(ctx, s)
+		end, err := f.end(ctx, s)
 		if err == nil {
 			err = f.m.waitApplied(ctx, s, end)
 		}
@@ -187,6 +197,41 @@ func (f *completion) wait(ctx context.Context, shard string) (string, error) {
 		f.res.Positions[s.record.SourceShard] = end.Text()
 	}
 	return "the target has applied all that the source had, on shard " + shard, nil
+}
+
+// end is what a stream's source had when it was first asked for; all target shards wait for the same.
+func (f *completion) end(ctx context.Context, s *stream) (replication.Position, error) {
+	if end, known := f.ends[s.record.SourceShard]; known {
+		return end, nil
+	}
+	end, err := f.m.sourceEnd(ctx, s)
+	if err != nil {
+		return end, err
+	}
+	if f.ends == nil {
+		f.ends = map[string]replication.Position{}
+	}
+	f.ends[s.record.SourceShard] = end
+	return end, nil
+}
+
+// level makes the target shards equal to the source shard at one moment. Without it a row that moved between two of them after the wait could be
+// on both, or on none.
+func (f *completion) level(ctx context.Context, sourceShard string) (string, error) {
+	for _, g := range groups(f.streams) {
+		if g.first().record.SourceShard != sourceShard {
+			continue
+		}
+		err := f.m.level(ctx, g)
+		if err != nil && f.opts.Force && ctx.Err() == nil {
+			f.m.log.Warn("target shards are not level", "workflow", f.name.String(), "source shard", sourceShard, "error", err)
+			return fmt.Sprintf("left the target shards at different states of source shard %s, since Force is set: %v", sourceShard, err), nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "the target shards have one state of source shard " + sourceShard, nil
 }
 
 // finishKeys adds deferred keys that are not there yet: a workflow that was forced to its end may lack some.

@@ -59,6 +59,8 @@ type creation struct {
 	// What preflight read, in the order of sources and targets.
 	sourceStates []*sourceState
 	targetStates []*targetState
+	// layout says which target shards hold a table.
+	layout *layout
 }
 
 func (c *creation) run(ctx context.Context) (*CreateResult, error) {
@@ -75,7 +77,11 @@ func (c *creation) run(ctx context.Context) (*CreateResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &CreateResult{Plan: plan, Tables: c.sourceStates[0].selected, Created: c.missing(c.targetStates[0]), Warnings: c.fs.warnings()}
+	res := &CreateResult{Plan: plan, Tables: c.tables(), Warnings: c.fs.warnings()}
+	for i := range c.targetStates {
+		res.Created = append(res.Created, c.missing(i)...)
+	}
+	res.Created = sortedUnique(res.Created)
 	if c.opts.DryRun {
 		return res, nil
 	}
@@ -108,16 +114,7 @@ func (c *creation) connect(ctx context.Context) error {
 	c.sources, sourceErr = c.m.sourceShards(ctx, c.source, sel)
 	c.unreachable(SideTarget, &targetErr)
 	c.unreachable(SideSource, &sourceErr)
-	if err := errors.Join(targetErr, sourceErr); err != nil {
-		return err
-	}
-	if n := len(c.targets); n > 1 {
-		return &UnsupportedError{What: "a target keyspace of more than one shard", Name: c.name.Keyspace}
-	}
-	if n := len(c.sources); n > 1 {
-		return &UnsupportedError{What: "a source keyspace of more than one shard", Name: c.source.String()}
-	}
-	return nil
+	return errors.Join(targetErr, sourceErr)
 }
 
 // checkNew makes sure that no workflow of the name is there.
@@ -155,29 +152,43 @@ func (c *creation) unreachable(side Side, err *error) {
 	*err = nil
 }
 
-// missing are the tables that Create has to make on a target shard.
-func (c *creation) missing(t *targetState) []string {
+// tables are all that are moved, by name.
+func (c *creation) tables() []string {
 	var names []string
-	for _, name := range c.sourceStates[0].selected {
-		if t.tables[name] == nil {
-			names = append(names, name)
-		}
+	for _, s := range c.sourceStates {
+		names = append(names, s.selected...)
 	}
-	return names
+	return sortedUnique(names)
+}
+
+// definer is the first source shard that has a table: it says what the table is like.
+func (c *creation) definer(table string) *sourceState {
+	i := slices.IndexFunc(c.sourceStates, func(s *sourceState) bool { return slices.Contains(s.selected, table) })
+	return c.sourceStates[i]
+}
+
+// held are the tables that a target shard is to hold.
+func (c *creation) held(target int) []string {
+	return slices.DeleteFunc(c.tables(), func(name string) bool { return !c.layout.holds(name, target) })
+}
+
+// missing are the tables that Create has to make on a target shard.
+func (c *creation) missing(target int) []string {
+	return slices.DeleteFunc(c.held(target), func(name string) bool { return c.targetStates[target].tables[name] != nil })
 }
 
 // plan says what is going to be done on each target shard.
 func (c *creation) plan() (*Plan, error) {
 	p := &Plan{Command: "Create", Workflow: c.name.String()}
-	tables := strings.Join(c.sourceStates[0].selected, ", ")
-	for _, t := range c.targetStates {
-		p.Steps = append(p.Steps, Step{Kind: StepRecord, Shard: t.shard, Object: c.w.Sidecar(), Text: fmt.Sprintf("streams from %s, tables %s", c.source, tables)})
+	for i, t := range c.targetStates {
+		text := fmt.Sprintf("streams from %s, tables %s", c.source, strings.Join(c.held(i), ", "))
+		p.Steps = append(p.Steps, Step{Kind: StepRecord, Shard: t.shard, Object: c.w.Sidecar(), Text: text})
 	}
-	for _, t := range c.targetStates {
+	for i, t := range c.targetStates {
 		if !t.exists {
 			p.Steps = append(p.Steps, Step{Kind: StepCreateDatabase, Shard: t.shard, Object: t.schema, SQL: "CREATE DATABASE IF NOT EXISTS " + ident(t.schema)})
 		}
-		for _, name := range c.missing(t) {
+		for _, name := range c.missing(i) {
 			p.Steps = append(p.Steps, Step{Kind: StepCreateTable, Shard: t.shard, Object: name, SQL: c.split(name).create})
 		}
 	}
@@ -200,7 +211,7 @@ type splitTable struct {
 
 // split takes the keys that can wait out of a table's definition.
 func (c *creation) split(name string) splitTable {
-	s := c.sourceStates[0]
+	s := c.definer(name)
 	definitionOf := func(name string) *createText {
 		if c.opts.DropForeignKeys {
 			return s.tables[name].create.withoutForeignKeys()
@@ -241,7 +252,7 @@ func (c *creation) do(ctx context.Context, s Step) (string, error) {
 	t := c.targets[i]
 	switch s.Kind {
 	case StepRecord:
-		return "recorded the streams of shard " + t.shard, c.record(ctx, t, c.targetStates[i])
+		return "recorded the streams of shard " + t.shard, c.record(ctx, i)
 	case StepCreateDatabase:
 		_, err := t.admin.ExecContext(ctx, s.SQL)
 		return "created database " + s.Object, err
@@ -250,7 +261,7 @@ func (c *creation) do(ctx context.Context, s Step) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return "created table " + s.Object, createTable(ctx, db, s.SQL)
+		return fmt.Sprintf("created table %s on shard %s", s.Object, t.shard), createTable(ctx, db, s.SQL)
 	case StepReady:
 		return "", c.moveAll(ctx, t, eventCreated)
 	case StepStart:
@@ -277,23 +288,23 @@ func (c *creation) moveAll(ctx context.Context, t *targetShard, e event) error {
 }
 
 // record writes the streams of a target shard, in state Creating, with all that is about to be made.
-func (c *creation) record(ctx context.Context, t *targetShard, state *targetState) error {
+func (c *creation) record(ctx context.Context, target int) error {
+	t := c.targets[target]
 	db, err := sidecar.Open(ctx, t.admin, c.m.opts.SidecarDatabase)
 	if err != nil {
 		return err
 	}
-	rec, err := c.newRecord(state)
-	if err != nil {
-		return err
-	}
-	for _, src := range c.sources {
-		rec.SourceShard = src.shard
+	for i, src := range c.sources {
+		rec, err := c.newRecord(i, target)
+		if err != nil {
+			return err
+		}
 		options, err := rec.text()
 		if err != nil {
 			return err
 		}
 		id, err := db.InsertStream(ctx, &sidecar.Stream{
-			Workflow: c.name.Workflow, DBName: t.cfg.Database, SourceShard: src.shard, Source: c.sourceText(src),
+			Workflow: c.name.Workflow, DBName: t.cfg.Database, SourceShard: src.shard, Source: c.sourceText(rec, t.shard),
 			State: string(StateCreating), Options: options, Cell: strings.Join(c.opts.Cells, ","),
 			TabletTypes: rec.inOrder(), WorkflowType: 3, DeferSecondaryKeys: !c.opts.KeepSecondaryKeys,
 		})
@@ -311,7 +322,8 @@ func (c *creation) record(ctx context.Context, t *targetShard, state *targetStat
 	return nil
 }
 
-func (c *creation) newRecord(state *targetState) (*record, error) {
+// newRecord is that of the stream from one source shard to one target shard.
+func (c *creation) newRecord(src, target int) (*record, error) {
 	onDDL, err := onDDLText(c.opts.OnDDL)
 	if err != nil {
 		return nil, err
@@ -320,8 +332,9 @@ func (c *creation) newRecord(state *targetState) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	from := c.sourceStates[src]
 	rec := &record{
-		OnDrift: onDrift, RetryTime: c.opts.RetryTime,
+		OnDrift: onDrift, RetryTime: c.opts.RetryTime, SourceShard: from.shard,
 		Mount: c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
 		DeferSecondaryKeys: !c.opts.KeepSecondaryKeys, SourceTimeZone: c.opts.SourceTimeZone, Cells: c.opts.Cells,
 	}
@@ -334,21 +347,31 @@ func (c *creation) newRecord(state *targetState) (*record, error) {
 	for _, t := range c.opts.TabletTypes {
 		rec.TabletTypes = append(rec.TabletTypes, t.String())
 	}
-	for _, name := range c.sourceStates[0].selected {
-		rec.Tables = append(rec.Tables, tableRecord{Name: name, Create: state.tables[name] == nil, Rows: c.sourceStates[0].tables[name].rows})
+	missing := c.missing(target)
+	for _, name := range c.held(target) {
+		if !slices.Contains(from.selected, name) {
+			continue
+		}
+		p := c.layout.placement(name)
+		rec.Tables = append(rec.Tables, tableRecord{
+			Name: name, Create: slices.Contains(missing, name), Rows: p.share(from.tables[name].rows, len(c.targets)), Placement: p,
+		})
 	}
 	return rec, nil
 }
 
 // sourceText is the stream's source as Vitess writes it there: a BinlogSource in the text format of protobuf.
-func (c *creation) sourceText(src *sourceShard) string {
+func (c *creation) sourceText(rec *record, shard string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "keyspace:%q shard:%q filter:{", c.source.Keyspace, src.shard)
-	for _, name := range c.sourceStates[0].selected {
-		fmt.Fprintf(&b, "rules:{match:%q filter:%q} ", name, "select * from "+sqltext.Ident(name))
+	fmt.Fprintf(&b, "keyspace:%q shard:%q filter:{", rec.SourceKeyspace, rec.SourceShard)
+	for _, t := range rec.Tables {
+		filter := "select * from " + sqltext.Ident(t.Name)
+		if t.Placement.spread() {
+			filter += fmt.Sprintf(" where in_keyrange(%s, '%s.%s', '%s')", strings.Join(t.Placement.Columns, ", "), c.name.Keyspace, t.Placement.Name, shard)
+		}
+		fmt.Fprintf(&b, "rules:{match:%q filter:%q} ", t.Name, filter)
 	}
-	onDDL, _ := onDDLText(c.opts.OnDDL)
-	fmt.Fprintf(&b, "} on_ddl:%s stop_after_copy:%t external_cluster:%q source_time_zone:%q", onDDL, c.opts.StopAfterCopy, c.source.Mount, c.opts.SourceTimeZone)
+	fmt.Fprintf(&b, "} on_ddl:%s stop_after_copy:%t external_cluster:%q source_time_zone:%q", rec.OnDDL, rec.StopAfterCopy, rec.Mount, rec.SourceTimeZone)
 	return b.String()
 }
 

@@ -110,6 +110,18 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("workflow %s is %s: it can't %s", e.Workflow, e.State, e.Command)
 }
 
+// A PlacementError means that the target keyspace's VSchema places a table's rows in another way than when the workflow was created:
+// rows that have been copied could not be found any more. Change the VSchema back, or cancel the workflow and create it again.
+type PlacementError struct {
+	Table string
+	// Was and Now are the placements, as JSON.
+	Was, Now string
+}
+
+func (e *PlacementError) Error() string {
+	return fmt.Sprintf("table %s: the VSchema places its rows by %s, and did so by %s when the workflow was created", e.Table, e.Now, e.Was)
+}
+
 // A StreamStoppedError says that a stream is not one that will apply more by itself.
 type StreamStoppedError struct {
 	// Shard is the target shard.

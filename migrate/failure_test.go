@@ -65,7 +65,7 @@ func TestReach(t *testing.T) {
 		}
 		return replication.Progress{Position: p, Tables: map[string]replication.TableProgress{"t": {Rows: rows}}}
 	}
-	var r streamRunner
+	var r groupRunner
 	for i, step := range []struct {
 		p    replication.Progress
 		idle bool

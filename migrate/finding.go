@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -60,6 +61,8 @@ const (
 	CodeTrigger Code = "trigger"
 	// CodeName: a table's new name can't be used.
 	CodeName Code = "name"
+	// CodeVSchema: the target keyspace's VSchema does not say on which shard rows are, or can't be followed.
+	CodeVSchema Code = "vschema"
 )
 
 // Severity says whether a finding stops the command.
@@ -121,7 +124,13 @@ func (fs *findings) add(f Finding) {
 	if f.Severity == "" {
 		f.Severity = SeverityError
 	}
-	fs.list = append(fs.list, f)
+	// Shards of one end may be on one server, and say the same.
+	known := func(o Finding) bool {
+		return o.Code == f.Code && o.Side == f.Side && o.Server == f.Server && o.Object == f.Object && o.Message == f.Message
+	}
+	if !slices.ContainsFunc(fs.list, known) {
+		fs.list = append(fs.list, f)
+	}
 }
 
 // warnings are the findings that stop nothing.

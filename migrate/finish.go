@@ -163,13 +163,14 @@ func (f *finishing) planCancel() *Plan {
 		p.Steps = append(p.Steps, Step{Kind: StepStop, Shard: t.shard, Text: "for good"})
 	}
 	for _, t := range f.shards {
+		var names []string
 		for _, s := range f.streams {
-			if s.shard != t.shard || f.ending.KeepData {
-				continue
+			if s.shard == t.shard && !f.ending.KeepData {
+				names = append(names, s.record.created()...)
 			}
-			for _, name := range s.record.created() {
-				p.Steps = append(p.Steps, Step{Kind: StepDropTable, Shard: t.shard, Object: name})
-			}
+		}
+		for _, name := range sortedUnique(names) {
+			p.Steps = append(p.Steps, Step{Kind: StepDropTable, Shard: t.shard, Object: name})
 		}
 	}
 	p.Steps = append(p.Steps, f.forgetSteps()...)

@@ -3,13 +3,16 @@ package migrate
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/source"
+	"github.com/tablehaul/tablehaul/topo/vindex"
 )
 
 // preflight reads both ends and collects everything that is in the way. Its error is one of reading.
@@ -51,18 +54,69 @@ func (c *creation) preflight(ctx context.Context) error {
 		checkTables(&c.fs, c.opts, s)
 		checkCascades(&c.fs, c.opts, s, c.m.copyBytes())
 	}
+	if err := c.place(ctx); err != nil {
+		return err
+	}
 	for i, t := range c.targetStates {
 		checkTargetServer(&c.fs, t.server, t.schema, c.m.opts.SidecarDatabase)
-		if len(c.sourceStates) == 0 {
-			continue
+		if err := c.look(ctx, c.targets[i], t, c.held(i)); err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", c.targets[i].keyspace, t.shard, err)
 		}
-		if err := c.look(ctx, c.targets[i], t, c.sourceStates[0].selected); err != nil {
-			return fmt.Errorf("target shard %s/%s: %w", t.schema, t.shard, err)
+		for _, s := range c.sourceStates {
+			mine := slices.DeleteFunc(c.held(i), func(name string) bool { return c.definer(name) != s })
+			checkTargetTables(&c.fs, s, t, mine)
+			checkTargetForeignKeys(&c.fs, c.opts, s, t)
 		}
-		checkTargetTables(&c.fs, c.sourceStates[0], t)
-		checkTargetForeignKeys(&c.fs, c.opts, c.sourceStates[0], t)
 	}
 	return nil
+}
+
+// place finds out which target shards hold which tables. What can't be placed is a finding, and taken for held by all.
+func (c *creation) place(ctx context.Context) error {
+	c.layout = &layout{}
+	if len(c.targets) == 0 {
+		return nil // a finding
+	}
+	shards := make([]string, len(c.targets))
+	for i, t := range c.targets {
+		shards[i] = t.shard
+	}
+	var models []*replication.Table
+	for _, name := range c.tables() {
+		for _, m := range c.definer(name).models {
+			if m.Name == name {
+				models = append(models, m)
+			}
+		}
+	}
+	vs, err := c.m.vschema(ctx, c.name.Keyspace)
+	if err != nil {
+		return err
+	}
+	if c.layout, err = c.m.layoutBy(vs, shards, models); err == nil {
+		return nil
+	}
+	checkPlacement(&c.fs, c.name.Keyspace, err)
+	c.layout = &layout{vschema: vs, routes: map[*replication.Table]replication.Route{}}
+	for _, t := range models {
+		c.layout.routes[t] = replication.EveryShard()
+	}
+	return nil
+}
+
+// checkPlacement makes findings of what keeps tables from being placed on the target's shards.
+func checkPlacement(fs *findings, keyspace string, err error) {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range list.Unwrap() {
+			checkPlacement(fs, keyspace, err)
+		}
+		return
+	}
+	f := Finding{Code: CodeVSchema, Side: SideTarget, Object: keyspace, Message: err.Error(), Err: err, Fix: "correct the VSchema of the keyspace"}
+	if missing, ok := errors.AsType[*vindex.MissingTableError](err); ok {
+		f.Object, f.Fix = missing.Table, "add to the VSchema: "+missing.JSON()
+	}
+	fs.add(f)
 }
 
 // readSource reads what is needed to select the tables.

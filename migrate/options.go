@@ -39,6 +39,9 @@ type Options struct {
 	Stream replication.Options
 	// Workers is how many connections each target shard is written on; 0 is the target's own default.
 	Workers int
+	// ReadFile reads the files that vindexes of a target keyspace name in their parameters (json_path of numeric_static_map, region_map of
+	// region_json). Nil refuses such vindexes, since a topology that others write should not choose which files a program opens.
+	ReadFile func(name string) ([]byte, error)
 	// Logger receives one line per state change, retry and command; nil discards.
 	Logger *slog.Logger
 	// Trace holds hooks.

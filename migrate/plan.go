@@ -48,6 +48,7 @@ const (
 	StepStart          StepKind = "start"           // the streams become Copying or Running
 	StepWait           StepKind = "wait"            // until the target has applied what the source had
 	StepStop           StepKind = "stop"            // no owner can commit any more
+	StepLevel          StepKind = "level"           // all target shards get one state of a source shard
 	StepFinishKeys     StepKind = "check keys"      // deferred keys that are missing are added
 	StepPublish        StepKind = "publish"         // tables into the VSchema
 	StepRebuild        StepKind = "rebuild"         // SrvVSchema of all cells

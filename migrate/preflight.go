@@ -206,12 +206,12 @@ func zonedKeyColumn(t *replication.Table) string {
 	return ""
 }
 
-// checkTargetTables looks at what is on a target shard already.
-func checkTargetTables(fs *findings, s *sourceState, t *targetState) {
+// checkTargetTables looks at what is on a target shard already, of the tables that it is to hold.
+func checkTargetTables(fs *findings, s *sourceState, t *targetState, names []string) {
 	add := func(code Code, object, message, fix string) {
 		fs.add(Finding{Code: code, Side: SideTarget, Server: t.server.addr, Object: object, Message: message, Fix: fix})
 	}
-	for _, name := range s.selected {
+	for _, name := range names {
 		if wf := t.taken[name]; wf != "" {
 			add(CodeConflict, name, fmt.Sprintf("table %s is moved by workflow %s already", ident(name), wf), "cancel or complete that workflow, or leave the table out")
 			continue

@@ -41,8 +41,10 @@ type tableRecord struct {
 	Name string `json:"name"`
 	// Create says that the table was not there: Create makes it and Cancel may drop it.
 	Create bool `json:"create,omitempty"`
-	// Rows is the source's estimate at Create.
+	// Rows is the source's estimate of what the shard will get.
 	Rows int64 `json:"rows"`
+	// Placement is where the target keyspace's rows are; nil if it is not sharded.
+	Placement *placementRecord `json:"placement,omitempty"`
 }
 
 // An ending is what a second call of Complete or Cancel needs to know about the first.

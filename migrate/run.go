@@ -3,12 +3,14 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/retry"
+	"github.com/tablehaul/tablehaul/topo"
 )
 
 // Why a stream's context ends.
@@ -22,17 +24,17 @@ var (
 
 // Run runs the streams of all workflows of the topology (or of Options.Keyspaces) that no other process runs, until ctx
 // ends; it returns nil then. It may be called before or after workflows are created, and in as many processes as
-// you like: each stream is run by one of them, and taken over by another when that one dies. What one keyspace, shard or
-// stream meets does not concern the others: errors are in the state of the streams, and are logged.
+// you like: the streams of each source shard are run by one of them, and taken over by another when that one dies. What one keyspace or
+// source shard meets does not concern the others: errors are in the state of the streams, and are logged.
 func (m *Migrator) Run(ctx context.Context) error {
-	w := &worker{m: m, shards: map[shardKey]context.CancelFunc{}}
+	w := &worker{m: m, keyspaces: map[string]context.CancelFunc{}}
 	defer w.wait.Wait()
 	var backoff retry.Backoff
 	backoff.Min, backoff.Max = m.opts.PollInterval, 10*m.opts.PollInterval
 	failing := false
 	for {
 		changed := m.changed()
-		keys, err := w.find(ctx)
+		names, err := w.find(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -42,7 +44,7 @@ func (m *Migrator) Run(ctx context.Context) error {
 			m.log.Info("topology can be read again")
 		}
 		failing = err != nil
-		w.adjust(ctx, keys, err == nil)
+		w.adjust(ctx, names, err == nil)
 		interval := 5 * m.opts.PollInterval
 		if err != nil {
 			interval = backoff.Next()
@@ -55,99 +57,97 @@ func (m *Migrator) Run(ctx context.Context) error {
 	}
 }
 
-// A shardKey names a target shard.
-type shardKey struct{ keyspace, shard string }
-
-// A worker is one call of Run: a loop for each target shard, and in it one for each stream.
+// A worker is one call of Run: a loop for each keyspace, and in it one for each group of streams.
 type worker struct {
-	m      *Migrator
-	wait   sync.WaitGroup
-	shards map[shardKey]context.CancelFunc
+	m         *Migrator
+	wait      sync.WaitGroup
+	keyspaces map[string]context.CancelFunc
 }
 
-// find lists the shards to look after. What could be listed is returned with the error for the rest.
-func (w *worker) find(ctx context.Context) ([]shardKey, error) {
-	keyspaces := w.m.opts.Keyspaces
-	if len(keyspaces) == 0 {
-		var err error
-		if keyspaces, err = w.m.topo.Keyspaces(ctx); err != nil {
-			return nil, err
-		}
+// find lists the keyspaces to look after.
+func (w *worker) find(ctx context.Context) ([]string, error) {
+	if names := w.m.opts.Keyspaces; len(names) > 0 {
+		return names, nil
 	}
-	var keys []shardKey
-	var errs []error
-	for _, ks := range keyspaces {
-		shards, err := w.m.topo.Shards(ctx, ks)
-		if err != nil {
-			errs = append(errs, topoError("keyspace", ks, err))
-		}
-		for _, s := range shards {
-			keys = append(keys, shardKey{ks, s.Name})
-		}
-	}
-	return keys, errors.Join(errs...)
+	return w.m.topo.Keyspaces(ctx)
 }
 
-// adjust starts loops for new shards, and ends those of shards that are gone when keys is complete.
-func (w *worker) adjust(ctx context.Context, keys []shardKey, complete bool) {
-	for _, k := range keys {
-		if w.shards[k] != nil {
+// adjust starts loops for new keyspaces, and ends those of keyspaces that are gone, unless the names are not known.
+func (w *worker) adjust(ctx context.Context, names []string, known bool) {
+	for _, name := range names {
+		if w.keyspaces[name] != nil {
 			continue
 		}
-		sctx, cancel := context.WithCancel(ctx)
-		w.shards[k] = cancel
-		w.wait.Go(func() { (&shardWorker{m: w.m, key: k, running: map[int64]*runner{}}).run(sctx) })
+		kctx, cancel := context.WithCancel(ctx)
+		w.keyspaces[name] = cancel
+		w.wait.Go(func() { (&keyspaceWorker{m: w.m, keyspace: name, running: map[groupKey]*runner{}}).run(kctx) })
 	}
-	for k, cancel := range w.shards {
-		if complete && !slices.Contains(keys, k) {
+	for name, cancel := range w.keyspaces {
+		if known && !slices.Contains(names, name) {
 			cancel()
-			delete(w.shards, k)
+			delete(w.keyspaces, name)
 		}
 	}
 }
 
-// A shardWorker runs the streams of one target shard. One goroutine owns it.
-type shardWorker struct {
-	m       *Migrator
-	key     shardKey
-	running map[int64]*runner
-	wait    sync.WaitGroup
+// A keyspaceWorker runs the groups of one target keyspace. One goroutine owns it.
+type keyspaceWorker struct {
+	m        *Migrator
+	keyspace string
+	running  map[groupKey]*runner
+	wait     sync.WaitGroup
 }
 
-// A runner is a stream that this process runs, or tries to.
+// A runner is a group that this process runs, or tries to.
 type runner struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	// basis is what the stream was last started with.
+	// basis is what the group was last started with.
 	basis *atomic.Pointer[basis]
 }
 
-// A basis is what a run of a stream goes by. When the topology or the record say something else, the stream starts again.
+// A basis is what a run of a group goes by. When the topology or the records say something else, it starts again.
 type basis struct {
-	// addr is the target primary's address.
-	addr string
+	// addrs are the addresses of the target primaries, by the shard's place.
+	addrs map[int]string
 	// revision counts the updates of the workflow.
 	revision int64
 }
 
+// basisOf is what a group is started with.
+func basisOf(g *group) *basis {
+	b := &basis{addrs: make(map[int]string)}
+	for _, s := range g.streams {
+		b.addrs[s.place()] = s.cfg.Addr
+		b.revision = max(b.revision, s.record.Revision)
+	}
+	return b
+}
+
 // outdated tells why a runner has to start again; nil if it has not.
-func (r *runner) outdated(s *stream) error {
-	switch b := r.basis.Load(); {
-	case b == nil:
-	case b.addr != s.cfg.Addr:
-		return errPrimaryChanged
-	case b.revision < s.record.Revision:
+func (r *runner) outdated(g *group) error {
+	was := r.basis.Load()
+	if was == nil {
+		return nil
+	}
+	now := basisOf(g)
+	for at, addr := range now.addrs {
+		if was.addrs[at] != addr {
+			return errPrimaryChanged
+		}
+	}
+	if was.revision < now.revision {
 		return errUpdated
 	}
 	return nil
 }
 
-// run looks at the shard's streams again and again.
-func (w *shardWorker) run(ctx context.Context) {
+// run looks at the keyspace's streams again and again.
+func (w *keyspaceWorker) run(ctx context.Context) {
 	defer w.wait.Wait()
 	backoff := retry.Backoff{Min: w.m.opts.PollInterval, Max: 10 * w.m.opts.PollInterval}
 	failing := false
-	log := w.m.log.With("keyspace", w.key.keyspace, "shard", w.key.shard)
+	log := w.m.log.With("keyspace", w.keyspace)
 	for {
 		changed := w.m.changed()
 		streams, err := w.look(ctx)
@@ -155,17 +155,17 @@ func (w *shardWorker) run(ctx context.Context) {
 			return
 		}
 		if err != nil && !failing {
-			log.Warn("target shard can't be read; trying again", "error", err)
+			log.Warn("target shards can't be read; trying again", "error", err)
 		} else if err == nil && failing {
-			log.Info("target shard can be read again")
+			log.Info("target shards can be read again")
 		}
 		failing = err != nil
+		w.adjust(ctx, groups(streams), err == nil)
 		interval := w.m.opts.PollInterval
 		if err != nil {
 			interval = backoff.Next()
 		} else {
 			backoff.Reset()
-			w.adjust(ctx, streams)
 		}
 		if pause(ctx, changed, interval) != nil {
 			return
@@ -173,56 +173,78 @@ func (w *shardWorker) run(ctx context.Context) {
 	}
 }
 
-// look reads the shard's streams.
-func (w *shardWorker) look(ctx context.Context) ([]*stream, error) {
+// look reads the streams of all shards. What could be read is returned with the error for the rest.
+func (w *keyspaceWorker) look(ctx context.Context) ([]*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(10*time.Second, w.m.opts.PollInterval))
 	defer cancel()
-	t, err := w.m.targetShard(ctx, w.key.keyspace, w.key.shard)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil // no primary yet
-	}
+	shards, err := w.m.topo.Shards(ctx, w.keyspace)
 	if err != nil {
-		return nil, err
+		return nil, topoError("keyspace", w.keyspace, err)
 	}
-	return w.m.streams(ctx, t, "")
+	var mu sync.Mutex
+	var all []*stream
+	err = eachShard(shards, func(s *topo.Shard) error {
+		t, err := w.m.targetShard(ctx, w.keyspace, s.Name)
+		if errors.Is(err, ErrNotFound) {
+			return nil // no primary yet
+		}
+		var streams []*stream
+		if err == nil {
+			streams, err = w.m.streams(ctx, t, "")
+		}
+		if err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", w.keyspace, s.Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, streams...)
+		return nil
+	})
+	return all, err
 }
 
-// adjust starts what should run and stops what should not.
-func (w *shardWorker) adjust(ctx context.Context, streams []*stream) {
-	wanted := map[int64]bool{}
-	for id, r := range w.running {
+// adjust starts what should run and stops what should not. Of a group that was not read whole nothing is known but what its streams say.
+func (w *keyspaceWorker) adjust(ctx context.Context, all []*group, known bool) {
+	seen := map[groupKey]bool{}
+	for key, r := range w.running {
 		select {
 		case <-r.done:
-			delete(w.running, id)
+			delete(w.running, key)
 		default:
 		}
 	}
-	for _, s := range streams {
-		if !s.state().runs() {
-			continue
-		}
-		wanted[s.ID] = true
-		if r := w.running[s.ID]; r != nil {
-			if why := r.outdated(s); why != nil {
+	for _, g := range all {
+		seen[g.key()] = true
+		r := w.running[g.key()]
+		switch {
+		case r != nil && !g.runs():
+			r.cancel(errStopped)
+		case r != nil:
+			if why := r.outdated(g); why != nil {
 				r.cancel(why)
 			}
-			continue
+		case g.runs() && g.complete():
+			w.start(ctx, g)
 		}
-		rctx, cancel := context.WithCancelCause(ctx)
-		r := &runner{cancel: cancel, done: make(chan struct{}), basis: &atomic.Pointer[basis]{}}
-		w.running[s.ID] = r
-		w.wait.Go(func() {
-			defer cancel(nil)
-			defer close(r.done)
-			(&streamRunner{m: w.m, stream: s, basis: r.basis}).run(rctx)
-			if rctx.Err() != nil {
-				w.m.notify() // there may be a reason to start again at once
-			}
-		})
 	}
-	for id, r := range w.running {
-		if !wanted[id] {
+	for key, r := range w.running {
+		if known && !seen[key] {
 			r.cancel(errStopped)
 		}
 	}
+}
+
+// start runs a group in a goroutine of its own.
+func (w *keyspaceWorker) start(ctx context.Context, g *group) {
+	rctx, cancel := context.WithCancelCause(ctx)
+	r := &runner{cancel: cancel, done: make(chan struct{}), basis: &atomic.Pointer[basis]{}}
+	w.running[g.key()] = r
+	w.wait.Go(func() {
+		defer cancel(nil)
+		defer close(r.done)
+		(&groupRunner{m: w.m, group: g, basis: r.basis}).run(rctx)
+		if rctx.Err() != nil {
+			w.m.notify() // there may be a reason to start again at once
+		}
+	})
 }

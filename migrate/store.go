@@ -139,11 +139,6 @@ func changeRecord(row *sidecar.Stream, s *stream, change func(*record)) error {
 	return nil
 }
 
-// ownerLock is the name of the topology lock of who runs a stream.
-func (s *stream) ownerLock() string {
-	return fmt.Sprintf("tablehaul/%s/%s/%s/%s", s.keyspace, s.shard, s.Workflow, s.record.SourceShard)
-}
-
 // graceForOwner is how long a command waits for the owner of a fenced stream to let go of it. The fence
 // is what makes the command safe; the wait only spares the owner's half-done statements.
 const graceForOwner = 5 * time.Second

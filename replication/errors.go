@@ -20,6 +20,9 @@ var (
 	ErrFenced = errors.New("another owner has taken the stream over")
 	// ErrCopied means that the stream was told to stop after the copy, and has copied every table.
 	ErrCopied = errors.New("copy is complete")
+	// ErrReached means that the stream was told to end at a position (Options.Until), and that the target has applied all
+	// that comes before it.
+	ErrReached = errors.New("position is reached")
 )
 
 // Transient tells whether an error, or one that it wraps, says that the same work may succeed if

@@ -87,6 +87,9 @@ func (s *sequencer) close() {
 // run is the owning goroutine.
 func (s *sequencer) run(ctx context.Context, transactions <-chan *Transaction) error {
 	for {
+		if !s.opts.Until.IsZero() && s.position.Covers(s.opts.Until) {
+			return s.settle(ctx, &Entry{}, ErrReached)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

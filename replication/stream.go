@@ -43,6 +43,9 @@ type Options struct {
 	WindowBytes int
 	// StopAfterCopy ends the stream with ErrCopied when everything is copied.
 	StopAfterCopy bool
+	// Until, unless it is zero, ends the stream with ErrReached when the target, or each part of it, has applied the log up to
+	// there; nothing is copied meanwhile. It brings the shards of a Fanout to one state of the source: to their Checkpoint.Level.
+	Until Position
 	// OnDDL says what to do about schema changes; default OnDDLIgnore.
 	OnDDL OnDDL
 	// ReportInterval is how often progress is saved on the target; default 1 s.
@@ -112,7 +115,9 @@ func (s *Stream) Run(ctx context.Context) error {
 	g.Go(func() error { return s.read(ctx, seq, cp.Position, transactions) })
 	g.Go(func() error { return s.check(ctx, cp) })
 	g.Go(func() error { return seq.run(ctx, transactions) })
-	g.Go(func() error { return newCopier(s, seq, cp).run(ctx, p.whole) })
+	if s.opts.Until.IsZero() {
+		g.Go(func() error { return newCopier(s, seq, cp).run(ctx, p.whole) })
+	}
 	g.Go(func() error { return s.finish(ctx, seq, p) })
 	g.Go(func() error { return s.report(ctx, seq, p) })
 	defer seq.close()

@@ -28,16 +28,18 @@ var allowed = map[string]string{
 
 	"mount": "topo replication/source internal/mysqlconn internal/mysqlerr internal/retry internal/sqltext",
 
-	"replication":        "internal/retry",
-	"replication/source": "replication internal/mysqlconn internal/mysqlerr internal/retry internal/sqltext",
-	"replication/target": "replication topo internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
+	"replication":            "internal/retry",
+	"replication/projection": "replication",
+	"replication/source":     "replication internal/mysqlconn internal/mysqlerr internal/retry internal/sqltext",
+	"replication/target":     "replication topo internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
 
 	"replication/replicationtest":         "replication internal/serverbin",
 	"replication/replicationtest/servers": "internal/serverbin",
 
-	"migrate": "topo topo/memorytopo topo/etcdtopo mount replication replication/source replication/target " +
+	"migrate": "topo topo/memorytopo topo/etcdtopo topo/vindex mount migrate/routing replication replication/source replication/target " +
 		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
 	"migrate/routing": "replication topo topo/vindex",
+	"migrate/rule":    "replication internal/sqltext",
 	"vdiff": "topo mount replication replication/source " +
 		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
 
@@ -58,6 +60,7 @@ var reserved = map[string]string{
 	"github.com/go-mysql-org/go-mysql": "replication/source replication/target internal/mysqlconn internal/mysqlerr",
 	"github.com/pingcap/errors":        "",
 	"github.com/pingcap/log":           "",
+	"github.com/pingcap/tidb":          "migrate/rule",
 	"github.com/prometheus":            "",
 	"github.com/go-sql-driver/mysql":   "internal/mysqlconn internal/mysqlerr replication/replicationtest",
 	"testing":                          "topo/topotest replication/replicationtest",

@@ -2,7 +2,9 @@ package sidecar
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -55,6 +57,37 @@ func (d *DB) PostCopyActions(ctx context.Context, id int64) ([]Action, error) {
 		list = append(list, a)
 	}
 	return list, d.wrap("post copy actions", rows.Err())
+}
+
+// HandOver deletes a table's action of a stream if another stream of the workflow has it too, and tells whether: several streams
+// that fill one table have the same action, and the last of them has to do it.
+func (d *DB) HandOver(ctx context.Context, id int64, table string) (handed bool, err error) {
+	action, streams := d.table("post_copy_action"), d.table("vreplication")
+	err = d.tx(ctx, func(tx *sql.Tx) error {
+		handed = false
+		// Locks are taken in the order of the key, so that two streams that are done at the same moment wait for one another.
+		rows, err := tx.QueryContext(ctx, "SELECT vrepl_id FROM "+action+" WHERE table_name = ? AND vrepl_id IN (SELECT o.id FROM "+streams+
+			" o JOIN "+streams+" me ON o.workflow = me.workflow AND o.db_name = me.db_name WHERE me.id = ?) ORDER BY vrepl_id FOR UPDATE", table, id)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		mine, others := false, false
+		for rows.Next() {
+			var of int64
+			if err := rows.Scan(&of); err != nil {
+				return err
+			}
+			mine, others = mine || of == id, others || of != id
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil || !mine || !others {
+			return err
+		}
+		handed = true
+		_, err = tx.ExecContext(ctx, "DELETE FROM "+action+" WHERE vrepl_id = ? AND table_name = ?", id, table)
+		return err
+	})
+	return handed, d.wrap("hand over a post copy action", err)
 }
 
 // DeletePostCopyAction deletes a table's action once it is done; it may be gone already.

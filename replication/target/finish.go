@@ -25,7 +25,8 @@ func alterSession() mysqlconn.Session {
 	return s
 }
 
-// FinishTable adds the keys that were left out for the copy, if any were, while the stream goes on. When ctx ends
+// FinishTable adds the keys that were left out for the copy, if any were, while the stream goes on. Of several streams of a workflow
+// that fill the table the last one does. When ctx ends
 // the server is told to stop; what was not added then is added by the next call.
 func (t *Target) FinishTable(ctx context.Context, table *replication.Table) error {
 	s, err := t.loaded()
@@ -39,6 +40,10 @@ func (t *Target) FinishTable(ctx context.Context, table *replication.Table) erro
 	i := slices.IndexFunc(actions, func(a sidecar.Action) bool { return a.Table == table.Name })
 	if i < 0 {
 		return nil
+	}
+	handed, err := t.side.HandOver(ctx, t.cfg.StreamID, table.Name)
+	if err != nil || handed {
+		return s.classify(ctx, err)
 	}
 	start := time.Now()
 	if err := s.addKeys(ctx, actions[i]); err != nil {

@@ -56,6 +56,9 @@ type Options struct {
 	// innodb_read_io_threads, from 4 to 16, which is half of its cores unless it was set. Loaders is how many chunks are;
 	// default half of the default workers, at least 4. Each takes a connection, and a loader a core of the target.
 	Workers, Loaders int
+	// Sharing is how many streams write to the target shard at the same time; their default workers and loaders are divided by it, down to
+	// two of each. 0 is 1.
+	Sharing int
 	// MemoryBytes bounds the entries that wait for their commit; default 32 MiB.
 	MemoryBytes int
 	// LockTimeout is how long locks of others may keep an entry from being executed; default 1 h. It is
@@ -190,7 +193,7 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 	t.mu.store = s
 	t.mu.tables = stream.Tables
 	t.mu.scheduler = NewScheduler(s, SchedulerOptions{
-		Workers: cmp.Or(t.opts.Workers, v.workers()), Loaders: cmp.Or(t.opts.Loaders, v.loaders()), MemoryBytes: t.opts.MemoryBytes, LockTimeout: t.opts.LockTimeout,
+		Workers: cmp.Or(t.opts.Workers, t.share(v.workers())), Loaders: cmp.Or(t.opts.Loaders, t.share(v.loaders())), MemoryBytes: t.opts.MemoryBytes, LockTimeout: t.opts.LockTimeout,
 	})
 	by := "LOAD DATA LOCAL INFILE"
 	if s.noInfile.Load() {
@@ -216,6 +219,9 @@ func (v variables) workers() int { return min(max(v.ioThreads, 4), 16) }
 
 // loaders is the default of Options.Loaders.
 func (v variables) loaders() int { return max(v.workers()/2, 4) }
+
+// share is a stream's part of n connections.
+func (t *Target) share(n int) int { return max(n/max(t.opts.Sharing, 1), 2) }
 
 // rowAlias tells whether the server lets a statement name the row that it inserts: MySQL since 8.0.19.
 func (v variables) rowAlias() bool {
