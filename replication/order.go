@@ -105,6 +105,10 @@ func trueFirst(a, b bool) int {
 	return -1
 }
 
+// Compare orders two values of the column as the server does, in the form that a Row has; nil is NULL and comes first. It may be
+// asked only if OrderedColumn holds.
+func (c *Column) Compare(a, b []byte) int { return c.compare(a, b) }
+
 func (c *Column) compare(a, b []byte) int {
 	if a == nil || b == nil {
 		return trueFirst(a == nil, b == nil)

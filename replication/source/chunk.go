@@ -17,8 +17,10 @@ import (
 // A tableReader is what is made of a table once to read rows of it.
 type tableReader struct {
 	table *replication.Table
-	// head is the query up to the condition, tail its order.
+	// head is the query up to the condition, tail its order; columns and from are parts of head.
 	head, tail []byte
+	columns    []string
+	from       []byte
 	// width is the number of columns of the result: the table's, and two for each JSON column.
 	width int
 	// fixes are the columns whose values in the result are not canonical.
@@ -66,12 +68,13 @@ func newTableReader(t *replication.Table) *tableReader {
 			r.head = append(r.head, ',')
 		}
 		r.head = append(r.head, expr...)
+		r.columns = append(r.columns, expr)
 	}
 	for _, e := range extra {
 		r.head = append(append(r.head, ','), e...)
 	}
-	r.head = append(append(r.head, " FROM "...), sqltext.QualifiedIdent(t.Schema, t.Name)...)
-	r.head = append(append(append(r.head, " AS s FORCE INDEX ("...), sqltext.Ident(t.Primary.Name)...), ')')
+	r.from = []byte(" FROM " + sqltext.QualifiedIdent(t.Schema, t.Name) + " AS s FORCE INDEX (" + sqltext.Ident(t.Primary.Name) + ")")
+	r.head = append(r.head, r.from...)
 	names := make([]string, len(t.Primary.Columns))
 	for i, c := range t.Primary.Columns {
 		names[i] = sqltext.Ident(t.Columns[c].Name)
@@ -82,8 +85,12 @@ func newTableReader(t *replication.Table) *tableReader {
 
 // Read reads rows of a span in one autocommit SELECT.
 func (s *Source) Read(ctx context.Context, t *replication.Table, span replication.Span, limit replication.Limit) (*replication.Chunk, error) {
+	return s.read(ctx, t, span, limit, "")
+}
+
+func (s *Source) read(ctx context.Context, t *replication.Table, span replication.Span, limit replication.Limit, where string) (*replication.Chunk, error) {
 	r := s.reader(t)
-	query, err := r.query(span, limit)
+	query, err := r.query(span, limit, where)
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", t.Name, err)
 	}
@@ -104,9 +111,21 @@ func (s *Source) Read(ctx context.Context, t *replication.Table, span replicatio
 	}
 }
 
-// query builds the statement.
-func (r *tableReader) query(span replication.Span, limit replication.Limit) ([]byte, error) {
-	q := slices.Clone(r.head)
+// query builds the statement. where is one more condition, about the alias s; empty if there is none.
+func (r *tableReader) query(span replication.Span, limit replication.Limit, where string) ([]byte, error) {
+	q, err := r.within(slices.Clone(r.head), span, where)
+	if err != nil {
+		return nil, err
+	}
+	q = append(q, r.tail...)
+	if limit.Rows > 0 {
+		q = strconv.AppendInt(append(q, " LIMIT "...), int64(limit.Rows), 10)
+	}
+	return q, nil
+}
+
+// within appends the condition that a row is in a span, and another one.
+func (r *tableReader) within(q []byte, span replication.Span, where string) ([]byte, error) {
 	word := " WHERE "
 	for _, b := range []struct {
 		key replication.Key
@@ -122,9 +141,8 @@ func (r *tableReader) query(span replication.Span, limit replication.Limit) ([]b
 		}
 		word = " AND "
 	}
-	q = append(q, r.tail...)
-	if limit.Rows > 0 {
-		q = strconv.AppendInt(append(q, " LIMIT "...), int64(limit.Rows), 10)
+	if where != "" {
+		q = append(append(append(append(q, word...), '('), where...), ')')
 	}
 	return q, nil
 }

@@ -4,7 +4,7 @@ import "github.com/tablehaul/tablehaul/replication"
 
 // Query is the statement of a Read.
 func Query(s *Source, t *replication.Table, span replication.Span, limit replication.Limit) (string, error) {
-	q, err := s.reader(t).query(span, limit)
+	q, err := s.reader(t).query(span, limit, "")
 	return string(q), err
 }
 
