@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
+	"github.com/tablehaul/tablehaul/topo"
 )
 
 var (
@@ -169,6 +170,20 @@ func (e *UnreachableError) Error() string {
 
 // Unwrap returns Err.
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// ChangedError says that an endpoint is not what it was any more; [Handle.Endpoints] says what there is now.
+type ChangedError struct {
+	Addr   string
+	Alias  topo.TabletAlias // zero in a mysql cluster
+	Reason string
+}
+
+func (e *ChangedError) Error() string {
+	if e.Alias.IsZero() {
+		return fmt.Sprintf("server %s: %s", e.Addr, e.Reason)
+	}
+	return fmt.Sprintf("tablet %s (%s): %s", e.Alias, e.Addr, e.Reason)
+}
 
 // PrimariesError says that several servers of a mysql cluster accept writes, so that none of them is known to be
 // the primary. Set read_only on all but one.

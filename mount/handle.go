@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -16,6 +17,9 @@ type OpenOptions struct {
 	// Credentials log in at the servers of a mysql cluster, which can't be opened without. A Vitess cluster says
 	// what it holds without them.
 	Credentials Credentials
+	// Logger receives a line when part of a cluster can't be read and the rest is enough: a cell of a Vitess cluster whose
+	// topology server does not answer, while other cells have the tablets that are wanted. nil discards.
+	Logger *slog.Logger
 }
 
 var errNoCredentials = &ConfigError{Field: "Credentials", Reason: "none are given, and a mysql cluster can't be read without"}
@@ -33,6 +37,9 @@ type inside interface {
 	keyspaces(ctx context.Context) ([]string, error)
 	shards(ctx context.Context, keyspace string) ([]Shard, error)
 	endpoints(ctx context.Context, keyspace, shard string, sel topo.TabletSelector) ([]Endpoint, error)
+	// changed says what keeps e from being one of the endpoints now; "" is nothing.
+	changed(ctx context.Context, keyspace, shard string, sel topo.TabletSelector, e Endpoint) (string, error)
+	vschema(ctx context.Context, keyspace string) (*topo.VSchema, error)
 	close() error
 }
 
@@ -75,18 +82,25 @@ func OpenCluster(ctx context.Context, ts *topo.Server, c Cluster, opts OpenOptio
 	if err := c.validate(); err != nil {
 		return nil, fmt.Errorf("mount %q: %w", c.Name, err)
 	}
-	in, err := open(ctx, ts, c, opts.Credentials)
+	in, err := open(ctx, ts, c, opts)
 	if err != nil {
 		return nil, fmt.Errorf("mount %q: %w", c.Name, err)
 	}
 	return &Handle{cluster: c, inside: in}, nil
 }
 
-func open(ctx context.Context, ts *topo.Server, c Cluster, creds Credentials) (inside, error) {
+func open(ctx context.Context, ts *topo.Server, c Cluster, opts OpenOptions) (inside, error) {
 	if c.Type == Vitess {
-		return openVitess(ctx, ts, c)
+		v, err := openVitess(ctx, ts, c)
+		if err != nil {
+			return nil, err
+		}
+		if opts.Logger != nil {
+			v.log = opts.Logger
+		}
+		return v, nil
 	}
-	return openMySQL(ctx, c, creds)
+	return openMySQL(ctx, c, opts.Credentials)
 }
 
 // Close closes the connections of h. Calling it again does nothing.
@@ -134,13 +148,47 @@ func (h *Handle) Shards(ctx context.Context, keyspace string) ([]Shard, error) {
 // The servers of a mysql cluster are in no cell, so the selector's cells don't matter there, and those that do not
 // answer, or do not have the database, are left out. The servers of a Vitess cluster are not contacted.
 //
+// A Vitess cell that can't be read does not matter while others have servers. Types of tablets that serve nobody
+// (spare, drained, backup, restore) are a [*ConfigError].
+//
 // The result is not empty unless there is an error: a [*NotFoundError] for the keyspace, the shard or a cell; a
-// [*topo.NoTabletError] if no server fits, joined with the reasons for which some were left out; a
-// [*PrimariesError].
+// [*topo.NoTabletError] if no server fits, joined with the reasons for which some were left out and, where cells could not be
+// read, a [*topo.CellError]; a [*PrimariesError].
 func (h *Handle) Endpoints(ctx context.Context, keyspace, shard string, sel topo.TabletSelector) ([]Endpoint, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
+	for _, t := range sel.Types {
+		if !t.Serves() {
+			return nil, &ConfigError{Field: "Types", Value: t.String(), Reason: "such tablets do not serve; use PRIMARY, REPLICA or RDONLY"}
+		}
+	}
 	ends, err := h.inside.endpoints(ctx, keyspace, shard, sel)
 	return ends, wrap(err, "mount", h.cluster.Name)
+}
+
+// Check tells whether an endpoint is still one that Endpoints would return for the same selector. A [*ChangedError] says that it is
+// not: its tablet is gone, is of another type, has moved to another shard or address, is not the primary any more that it
+// was when it was returned, or its shard does not serve. Every other error means that it can't be told now.
+//
+// Check is cheap: it reads two or three records of the topology, or asks the one server, and of a mysql cluster the others too when
+// it has changed its role. As long as there is no other primary, the former one is not told to have changed.
+func (h *Handle) Check(ctx context.Context, keyspace, shard string, sel topo.TabletSelector, e Endpoint) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	why, err := h.inside.changed(ctx, keyspace, shard, sel, e)
+	if err == nil && why != "" {
+		err = &ChangedError{Addr: e.Addr(), Alias: e.Alias, Reason: why}
+	}
+	return wrap(err, "mount", h.cluster.Name)
+}
+
+// VSchema returns the VSchema of a keyspace. It is empty in a mysql cluster, and where a Vitess cluster has none.
+func (h *Handle) VSchema(ctx context.Context, keyspace string) (*topo.VSchema, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	v, err := h.inside.vschema(ctx, keyspace)
+	return v, wrap(err, "mount", h.cluster.Name)
 }

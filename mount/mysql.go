@@ -220,7 +220,7 @@ func (s *servers) shards(ctx context.Context, keyspace string) ([]Shard, error) 
 func (s *servers) endpoints(ctx context.Context, keyspace, shard string, sel topo.TabletSelector) ([]Endpoint, error) {
 	types := sel.Types
 	if len(types) == 0 {
-		types = []topo.TabletType{topo.TabletReplica, topo.TabletPrimary}
+		types = defaultTypes
 	}
 	there, missing, err := s.answering(ctx)
 	if err != nil {
@@ -253,6 +253,52 @@ func (s *servers) endpoints(ctx context.Context, keyspace, shard string, sel top
 		return nil, &noServerError{there: there, keyspace: keyspace, none: none, missing: missing}
 	}
 	return ends, nil
+}
+
+// defaultTypes are those of a selector that names none.
+var defaultTypes = []topo.TabletType{topo.TabletReplica, topo.TabletPrimary}
+
+func (s *servers) changed(ctx context.Context, _, _ string, sel topo.TabletSelector, was Endpoint) (string, error) {
+	addr := was.Addr()
+	i := slices.IndexFunc(s.cluster.Hosts, func(h string) bool {
+		host, port, err := splitHost(h)
+		return err == nil && host == was.Host && port == was.Port
+	})
+	if i < 0 {
+		return "it is not a server of the cluster any more", nil
+	}
+	d, err := s.describe(ctx, s.cluster.Hosts[i])
+	if err != nil {
+		return "", err
+	}
+	types := sel.Types
+	if len(types) == 0 {
+		types = defaultTypes
+	}
+	now := d.tabletType()
+	switch {
+	case now == was.Type:
+		return "", nil
+	case now == topo.TabletPrimary:
+		if slices.Contains(types, now) {
+			return "", nil
+		}
+		return "it takes writes now", nil
+	}
+	there, _, err := s.answering(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, other := range primaries(there) {
+		if other != addr {
+			return "server " + other + " is the primary now", nil
+		}
+	}
+	return "", nil // the next primary isn't known yet
+}
+
+func (s *servers) vschema(context.Context, string) (*topo.VSchema, error) {
+	return &topo.VSchema{}, nil
 }
 
 // primaries returns the addresses of the servers that accept writes.

@@ -91,14 +91,21 @@ func (o TabletSelector) withDefaults() TabletSelector {
 // number. Which tablet is primary, the shard's record decides. If there is none, the error is a
 // [*NoTabletError], joined with a [*CellError] if some cell could not be read.
 func (s *Server) SelectTablets(ctx context.Context, keyspace, shard string, o TabletSelector) ([]*Tablet, error) {
+	tablets, _, err := s.SelectTabletsPartly(ctx, keyspace, shard, o)
+	return tablets, err
+}
+
+// SelectTabletsPartly is SelectTablets that also says, beside its tablets, which cells could not be read; nil if all could.
+func (s *Server) SelectTabletsPartly(ctx context.Context, keyspace, shard string, o TabletSelector) ([]*Tablet, *CellError, error) {
 	o = o.withDefaults()
 	r, err := s.Shard(ctx, keyspace, shard)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all, err := s.Tablets(ctx, keyspace, shard, o.Cells...)
-	if cellErr := (*CellError)(nil); err != nil && !errors.As(err, &cellErr) {
-		return nil, err
+	unread := (*CellError)(nil)
+	if err != nil && !errors.As(err, &unread) {
+		return nil, nil, err
 	}
 	var out []*Tablet
 	for _, want := range o.Types {
@@ -112,7 +119,7 @@ func (s *Server) SelectTablets(ctx context.Context, keyspace, shard string, o Ta
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.Join(&NoTabletError{Keyspace: keyspace, Shard: shard, Types: o.Types, Cells: o.Cells, Found: all}, err)
+		return nil, nil, errors.Join(&NoTabletError{Keyspace: keyspace, Shard: shard, Types: o.Types, Cells: o.Cells, Found: all}, err)
 	}
-	return out, nil
+	return out, unread, nil
 }

@@ -186,8 +186,14 @@ func (k *SrvKeyspace) serve(served TabletType, shards []*Shard) {
 		k.Partitions = append(k.Partitions, Partition{ServedType: served})
 	}
 	p := &k.Partitions[i]
+	had := p.ShardReferences
 	p.ShardReferences = nil
 	for _, shard := range shards {
-		p.ShardReferences = append(p.ShardReferences, ShardReference{Name: shard.Name, KeyRange: shard.KeyRange})
+		var r ShardReference
+		if j := slices.IndexFunc(had, func(o ShardReference) bool { return o.Name == shard.Name }); j >= 0 {
+			r = had[j] // with what else it says
+		}
+		r.Name, r.KeyRange = shard.Name, shard.KeyRange
+		p.ShardReferences = append(p.ShardReferences, r)
 	}
 }

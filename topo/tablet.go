@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -60,12 +61,20 @@ func (t *Tablet) DBName() string {
 	return "vt_" + t.Keyspace
 }
 
+// MySQLHost returns the name or address of the MySQL server; an IPv6 address has no brackets, however the record has it.
+func (t *Tablet) MySQLHost() string {
+	if h, ok := strings.CutPrefix(t.MySQLHostname, "["); ok {
+		return strings.TrimSuffix(h, "]")
+	}
+	return t.MySQLHostname
+}
+
 // MySQLAddr returns "host:port" of the MySQL server, or "" if the record does not say both.
 func (t *Tablet) MySQLAddr() string {
 	if t.MySQLHostname == "" || t.MySQLPort == 0 {
 		return ""
 	}
-	return net.JoinHostPort(t.MySQLHostname, strconv.Itoa(int(t.MySQLPort)))
+	return net.JoinHostPort(t.MySQLHost(), strconv.Itoa(int(t.MySQLPort)))
 }
 
 // ShardReplication lists the tablets of one shard in one cell.

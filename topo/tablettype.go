@@ -55,6 +55,16 @@ func ParseTabletType(s string) (TabletType, error) {
 	return 0, &NameError{Kind: "tablet type", Name: s, Reason: "it is none of " + strings.Join(known, ", ")}
 }
 
+// Serves tells whether tablets of the type answer queries: a spare, drained or restoring one, and one that is being backed up, do
+// not, and may be behind by any time.
+func (t TabletType) Serves() bool {
+	switch t {
+	case TabletPrimary, TabletReplica, TabletRdonly, TabletExperimental:
+		return true
+	}
+	return false
+}
+
 // ParseTabletTypes reads a comma separated list, best type first. Vitess writes "in_order:" before a list whose
 // order counts; here it always does, and the word is accepted.
 func ParseTabletTypes(s string) ([]TabletType, error) {
