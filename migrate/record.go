@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -100,10 +101,16 @@ func (r *record) text() (string, error) {
 	return string(b), err
 }
 
+// parseRecord refuses what it does not know: a filter that a later version has written, say, must not be left out.
 func parseRecord(text string) (*record, error) {
 	r := &record{}
-	if err := json.Unmarshal([]byte(text), r); err != nil {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(r); err != nil {
 		return nil, fmt.Errorf("options of the stream: %w", err)
+	}
+	if r.Mount == "" || r.SourceKeyspace == "" || r.SourceShard == "" || len(r.Tables) == 0 {
+		return nil, errors.New("options of the stream: they say not what is moved from where")
 	}
 	return r, nil
 }
