@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
@@ -18,15 +17,18 @@ type CompleteResult struct {
 	Positions map[string]string
 	// Published are the tables that were added to the VSchema; those that were in it are left as they are.
 	Published []string
+	// Sequences are the ids that the sequences of AutoIncrementReplace hand out next, by "keyspace.name".
+	Sequences map[string]int64
 	// Done is a line for each step that was done.
 	Done []string
 }
 
 // Complete ends a workflow well: it waits until the target has applied all that the source has at the call, stops the
-// streams, publishes the tables in the VSchema, does with the source's tables what SourceTables says,
+// streams, sets the sequences above the highest ids, publishes the tables in the VSchema, does with the source's tables what SourceTables says,
 // and removes every trace of the workflow. What is written to the source after the call may not arrive.
 //
-// It is refused with an ErrNotReady while the workflow is copying, stopped, in error or lagging, unless Force is set. A workflow that
+// It is refused with an ErrNotReady while the workflow is copying, stopped, in error or lagging, unless Force is set, and when the VSchema has
+// changed so that the tables can't be used: one of a sharded keyspace lacks a table, or places its rows in another way than when they were copied. A workflow that
 // isn't there is an ErrNotFound. When Complete was killed in the middle, calling it again goes on, with the
 // options of the first call.
 func (w *Workflow) Complete(ctx context.Context, o CompleteOptions) (*CompleteResult, error) {
@@ -66,7 +68,10 @@ func (f *completion) run(ctx context.Context) (*CompleteResult, error) {
 			return nil, err
 		}
 	}
-	f.res = &CompleteResult{Plan: f.plan(), Positions: map[string]string{}}
+	if err := f.checkPublish(ctx); err != nil {
+		return nil, err
+	}
+	f.res = &CompleteResult{Plan: f.plan(), Positions: map[string]string{}, Sequences: map[string]int64{}}
 	if f.opts.DryRun {
 		return f.res, nil
 	}
@@ -145,9 +150,7 @@ func (f *completion) plan() *Plan {
 	for _, t := range f.shards {
 		p.Steps = append(p.Steps, Step{Kind: StepFinishKeys, Shard: t.shard, Text: "deferred keys that are still missing are added"})
 	}
-	p.Steps = append(p.Steps,
-		Step{Kind: StepPublish, Object: f.name.Keyspace, Text: "tables " + strings.Join(f.tables(), ", ")},
-		Step{Kind: StepRebuild, Object: "SrvVSchema", Text: "in all cells"})
+	p.Steps = append(p.Steps, f.publishSteps()...)
 	p.Steps = append(p.Steps, f.sourceSteps()...)
 	p.Steps = append(p.Steps, f.forgetSteps()...)
 	return p
@@ -163,10 +166,10 @@ func (f *completion) do(ctx context.Context, s Step) (string, error) {
 		return f.level(ctx, s.Object)
 	case StepFinishKeys:
 		return f.finishKeys(ctx, s.Shard)
+	case StepSequence:
+		return f.setSequence(ctx, named(f.sequences(), s.Object))
 	case StepPublish:
-		added, err := f.m.publish(ctx, f.name.Keyspace, f.tables())
-		f.res.Published = added
-		return fmt.Sprintf("added %d table(s) to the VSchema of %s", len(added), f.name.Keyspace), err
+		return f.publish(ctx)
 	case StepRebuild:
 		return "rebuilt SrvVSchema", f.m.topo.RebuildSrvVSchema(ctx)
 	case StepRenameSource, StepDropSource:

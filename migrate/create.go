@@ -61,6 +61,8 @@ type creation struct {
 	targetStates []*targetState
 	// layout says which target shards hold a table.
 	layout *layout
+	// sequences give out ids of tables that are spread, instead of AUTO_INCREMENT columns.
+	sequences []sequenceRecord
 }
 
 func (c *creation) run(ctx context.Context) (*CreateResult, error) {
@@ -192,6 +194,11 @@ func (c *creation) plan() (*Plan, error) {
 			p.Steps = append(p.Steps, Step{Kind: StepCreateTable, Shard: t.shard, Object: name, SQL: c.split(name).create})
 		}
 	}
+	for _, s := range c.sequences {
+		if s.Create {
+			p.Steps = append(p.Steps, Step{Kind: StepCreateSequence, Object: s.String(), SQL: s.createSQL()})
+		}
+	}
 	for _, t := range c.targetStates {
 		p.Steps = append(p.Steps, Step{Kind: StepReady, Shard: t.shard})
 	}
@@ -213,10 +220,14 @@ type splitTable struct {
 func (c *creation) split(name string) splitTable {
 	s := c.definer(name)
 	definitionOf := func(name string) *createText {
+		ct := s.tables[name].create
 		if c.opts.DropForeignKeys {
-			return s.tables[name].create.withoutForeignKeys()
+			ct = ct.withoutForeignKeys()
 		}
-		return s.tables[name].create
+		if c.uncounted(name) {
+			ct = ct.withoutAutoIncrement()
+		}
+		return ct
 	}
 	ct := definitionOf(name)
 	if c.opts.KeepSecondaryKeys {
@@ -248,6 +259,9 @@ func (c *creation) split(name string) splitTable {
 
 // do executes one step.
 func (c *creation) do(ctx context.Context, s Step) (string, error) {
+	if s.Kind == StepCreateSequence {
+		return "created sequence " + s.Object, c.m.createSequence(ctx, named(c.sequences, s.Object))
+	}
 	i := slices.IndexFunc(c.targets, func(t *targetShard) bool { return t.shard == s.Shard })
 	t := c.targets[i]
 	switch s.Kind {
@@ -335,7 +349,8 @@ func (c *creation) newRecord(src, target int) (*record, error) {
 	from := c.sourceStates[src]
 	rec := &record{
 		OnDrift: onDrift, RetryTime: c.opts.RetryTime, SourceShard: from.shard,
-		Mount: c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
+		Sequences: c.sequences,
+		Mount:     c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
 		DeferSecondaryKeys: !c.opts.KeepSecondaryKeys, SourceTimeZone: c.opts.SourceTimeZone, Cells: c.opts.Cells,
 	}
 	for _, s := range c.sources {
@@ -377,6 +392,23 @@ func (c *creation) sourceText(rec *record, shard string) string {
 
 // undo removes what a Create that failed or was killed has made.
 func (m *Migrator) undo(ctx context.Context, name WorkflowName, targets []*targetShard) error {
+	var all []*stream
+	for _, t := range targets {
+		streams, err := m.streams(ctx, t, name.Workflow)
+		if err != nil {
+			return fmt.Errorf("target shard %s: %w", t.shard, err)
+		}
+		all = append(all, streams...)
+	}
+	for _, s := range sequencesOf(all) {
+		if !s.Create {
+			continue
+		}
+		// The records go last, since they alone know of the sequences.
+		if _, err := m.dropSequence(ctx, name.Keyspace, s); err != nil {
+			return fmt.Errorf("sequence %s: %w", s, err)
+		}
+	}
 	var errs []error
 	for _, t := range targets {
 		errs = append(errs, m.undoShard(ctx, name, t))

@@ -61,6 +61,18 @@ const (
 	CodeTrigger Code = "trigger"
 	// CodeName: a table's new name can't be used.
 	CodeName Code = "name"
+	// CodeShards: the shards of the target keyspace do not hold every keyspace id exactly once.
+	CodeShards Code = "shards"
+	// CodeUniqueKey: a unique key does not hold for several shards together.
+	CodeUniqueKey Code = "unique_key"
+	// CodeReference: a reference table of the target is none at the source.
+	CodeReference Code = "reference_table"
+	// CodeAutoIncrement: shards hand out ids for themselves, or nobody does.
+	CodeAutoIncrement Code = "auto_increment"
+	// CodeSequence: a sequence can't be made, or not be used as it is.
+	CodeSequence Code = "sequence"
+	// CodeDenied: a record of the topology denies queries for a table.
+	CodeDenied Code = "denied_tables"
 	// CodeVSchema: the target keyspace's VSchema does not say on which shard rows are, or can't be followed.
 	CodeVSchema Code = "vschema"
 )

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
-	"github.com/tablehaul/tablehaul/topo"
 )
 
 // A finishing is one call of Complete or Cancel. What the second call after a crash needs is in the records of the streams, and
@@ -173,11 +172,19 @@ func (f *finishing) planCancel() *Plan {
 			p.Steps = append(p.Steps, Step{Kind: StepDropTable, Shard: t.shard, Object: name})
 		}
 	}
+	p.Steps = append(p.Steps, dropSequenceSteps(f.sequences())...)
 	p.Steps = append(p.Steps, f.forgetSteps()...)
 	return p
 }
 
 func (f *finishing) cancelStep(ctx context.Context, s Step, res *CancelResult) (string, error) {
+	if s.Kind == StepDropSequence {
+		dropped, err := f.m.dropSequence(ctx, f.name.Keyspace, named(f.sequences(), s.Object))
+		if err != nil || !dropped {
+			return "", err
+		}
+		return "dropped sequence " + s.Object, nil
+	}
 	t := f.shard(s.Shard)
 	switch s.Kind {
 	case StepStop:
@@ -194,23 +201,4 @@ func (f *finishing) cancelStep(ctx context.Context, s Step, res *CancelResult) (
 	default:
 		return "", fmt.Errorf("step %q is none of Cancel", s.Kind)
 	}
-}
-
-// publish adds tables to the keyspace's VSchema. An entry that is there stays as it is.
-func (m *Migrator) publish(ctx context.Context, keyspace string, tables []string) (added []string, err error) {
-	err = m.topo.UpdateVSchema(ctx, keyspace, func(v *topo.VSchema) error {
-		added = nil
-		for _, name := range tables {
-			if _, ok := v.Tables[name]; ok {
-				continue
-			}
-			if v.Tables == nil {
-				v.Tables = map[string]*topo.Table{}
-			}
-			v.Tables[name] = &topo.Table{}
-			added = append(added, name)
-		}
-		return nil
-	})
-	return added, err
 }

@@ -3,7 +3,6 @@ package migrate
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/source"
-	"github.com/tablehaul/tablehaul/topo/vindex"
 )
 
 // preflight reads both ends and collects everything that is in the way. Its error is one of reading.
@@ -64,14 +62,15 @@ func (c *creation) preflight(ctx context.Context) error {
 		}
 		for _, s := range c.sourceStates {
 			mine := slices.DeleteFunc(c.held(i), func(name string) bool { return c.definer(name) != s })
-			checkTargetTables(&c.fs, s, t, mine)
+			checkTargetTables(&c.fs, s, t, mine, c.uncounted)
 			checkTargetForeignKeys(&c.fs, c.opts, s, t)
 		}
+		c.checkCounters(t)
 	}
 	return nil
 }
 
-// place finds out which target shards hold which tables. What can't be placed is a finding, and taken for held by all.
+// place finds out which target shards hold which tables. What can't be placed is a finding of checkSharding, and taken for held by all.
 func (c *creation) place(ctx context.Context) error {
 	c.layout = &layout{}
 	if len(c.targets) == 0 {
@@ -93,30 +92,13 @@ func (c *creation) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.layout, err = c.m.layoutBy(vs, shards, models); err == nil {
-		return nil
-	}
-	checkPlacement(&c.fs, c.name.Keyspace, err)
-	c.layout = &layout{vschema: vs, routes: map[*replication.Table]replication.Route{}}
-	for _, t := range models {
-		c.layout.routes[t] = replication.EveryShard()
-	}
-	return nil
-}
-
-// checkPlacement makes findings of what keeps tables from being placed on the target's shards.
-func checkPlacement(fs *findings, keyspace string, err error) {
-	if list, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, err := range list.Unwrap() {
-			checkPlacement(fs, keyspace, err)
+	if c.layout, err = c.m.layoutBy(vs, shards, models); err != nil {
+		c.layout = &layout{vschema: vs, routes: map[*replication.Table]replication.Route{}}
+		for _, t := range models {
+			c.layout.routes[t] = replication.EveryShard()
 		}
-		return
 	}
-	f := Finding{Code: CodeVSchema, Side: SideTarget, Object: keyspace, Message: err.Error(), Err: err, Fix: "correct the VSchema of the keyspace"}
-	if missing, ok := errors.AsType[*vindex.MissingTableError](err); ok {
-		f.Object, f.Fix = missing.Table, "add to the VSchema: "+missing.JSON()
-	}
-	fs.add(f)
+	return c.checkSharding(ctx, models)
 }
 
 // readSource reads what is needed to select the tables.

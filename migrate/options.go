@@ -104,6 +104,12 @@ type CreateOptions struct {
 	// moved whose foreign keys reference tables that are not. It is refused where the target needs them, since the source does
 	// not log what they do (MySQL before 9.6).
 	DropForeignKeys bool
+	// AutoIncrement says what becomes of AUTO_INCREMENT columns of tables that a sharded target keyspace spreads over its shards. The default is
+	// AutoIncrementRemove, since shards that count for themselves hand the same id out twice; in a keyspace that is not sharded, and for
+	// tables that are whole on a shard, the columns stay as they are whatever is given here.
+	AutoIncrement AutoIncrementHandling
+	// GlobalKeyspace is the keyspace, not sharded, for the sequences of AutoIncrementReplace.
+	GlobalKeyspace string
 	// SourceTimeZone is an IANA name, such as "Europe/Berlin": DATETIME values of the source are times in that
 	// zone and become UTC on the target. Empty copies them as they are.
 	SourceTimeZone string
@@ -145,6 +151,9 @@ func (o CreateOptions) validate() error {
 		errs = append(errs, err)
 	}
 	if _, err := onDriftText(o.OnDrift); err != nil {
+		errs = append(errs, err)
+	}
+	if err := o.validateAutoIncrement(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

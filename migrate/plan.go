@@ -29,7 +29,7 @@ type Step struct {
 	// Shard is a shard of the target keyspace, or of the source for steps at the source; empty for steps that concern the
 	// topology.
 	Shard string `json:"shard,omitempty"`
-	// Object is the database, table or keyspace, Text says more for people.
+	// Object is the database, table, keyspace or sequence ("keyspace.name"), Text says more for people.
 	Object string `json:"object,omitempty"`
 	Text   string `json:"text,omitempty"`
 	// SQL is the statement, where the step is one.
@@ -44,17 +44,20 @@ const (
 	StepRecord         StepKind = "record"          // record the streams, and what Create is about to make
 	StepCreateDatabase StepKind = "create database" // on a target shard
 	StepCreateTable    StepKind = "create table"    // on a target shard
+	StepCreateSequence StepKind = "create sequence" // a table in the global keyspace
 	StepReady          StepKind = "ready"           // everything is there: the streams become Stopped
 	StepStart          StepKind = "start"           // the streams become Copying or Running
 	StepWait           StepKind = "wait"            // until the target has applied what the source had
 	StepStop           StepKind = "stop"            // no owner can commit any more
 	StepLevel          StepKind = "level"           // all target shards get one state of a source shard
 	StepFinishKeys     StepKind = "check keys"      // deferred keys that are missing are added
+	StepSequence       StepKind = "set sequence"    // above the highest id that was moved
 	StepPublish        StepKind = "publish"         // tables into the VSchema
 	StepRebuild        StepKind = "rebuild"         // SrvVSchema of all cells
 	StepRenameSource   StepKind = "rename source"   // a table of the source
 	StepDropSource     StepKind = "drop source"     // a table of the source
 	StepDropTable      StepKind = "drop table"      // on a target shard
+	StepDropSequence   StepKind = "drop sequence"   // that Create made
 	StepForget         StepKind = "forget"          // the sidecar rows of the workflow on a shard
 )
 

@@ -19,14 +19,16 @@ type record struct {
 	SourceShards   []string `json:"source_shards"`
 	TargetShards   []string `json:"target_shards"`
 	// Tables are in name order.
-	Tables             []tableRecord `json:"tables"`
-	OnDDL              string        `json:"on_ddl"`
-	StopAfterCopy      bool          `json:"stop_after_copy,omitempty"`
-	DeferSecondaryKeys bool          `json:"defer_secondary_keys"`
-	SourceTimeZone     string        `json:"source_time_zone,omitempty"`
-	TabletTypes        []string      `json:"tablet_types"`
-	Cells              []string      `json:"cells,omitempty"`
-	OnDrift            string        `json:"on_drift,omitempty"`
+	Tables []tableRecord `json:"tables"`
+	// Sequences give out ids of the tables instead of AUTO_INCREMENT columns.
+	Sequences          []sequenceRecord `json:"sequences,omitempty"`
+	OnDDL              string           `json:"on_ddl"`
+	StopAfterCopy      bool             `json:"stop_after_copy,omitempty"`
+	DeferSecondaryKeys bool             `json:"defer_secondary_keys"`
+	SourceTimeZone     string           `json:"source_time_zone,omitempty"`
+	TabletTypes        []string         `json:"tablet_types"`
+	Cells              []string         `json:"cells,omitempty"`
+	OnDrift            string           `json:"on_drift,omitempty"`
 	// RetryTime is Options.RetryTime of the workflow; 0 is the Migrator's.
 	RetryTime time.Duration `json:"retry_time,omitempty"`
 	// Revision counts the calls of Update: a stream that runs with an earlier one starts again.
