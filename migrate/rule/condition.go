@@ -173,7 +173,29 @@ func inOf(table string, e *ast.PatternInExpr) (*condition, error) {
 		}
 		a.values = append(a.values, v)
 	}
+	if err := checkMix(a.text, a.values...); err != nil {
+		return nil, err
+	}
 	return negated(&condition{atom: a}, e.Not), nil
+}
+
+// checkMix refuses literals of different kinds together: what they are compared as depends on all of them.
+func checkMix(text string, literals ...literal) error {
+	var first literalKind
+	for _, l := range literals {
+		kind := l.kind
+		if kind == litDecimal {
+			kind = litInteger
+		}
+		switch {
+		case kind == litNull:
+		case first == litNull:
+			first = kind
+		case kind != first:
+			return unsupported("a mix of literals of different types", text)
+		}
+	}
+	return nil
 }
 
 func betweenOf(table string, e *ast.BetweenExpr) (*condition, error) {
@@ -183,7 +205,13 @@ func betweenOf(table string, e *ast.BetweenExpr) (*condition, error) {
 		return nil, err
 	}
 	hi, err := compared(table, opLessEqual, e.Expr, e.Right, text)
-	return negated(&condition{kind: isAnd, args: []*condition{lo, hi}}, e.Not), err
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMix(text, lo.atom.values[0], hi.atom.values[0]); err != nil {
+		return nil, err
+	}
+	return negated(&condition{kind: isAnd, args: []*condition{lo, hi}}, e.Not), nil
 }
 
 func likeOf(table string, e *ast.PatternLikeOrIlikeExpr) (*condition, error) {

@@ -99,6 +99,9 @@ func valueOf(v ast.ValueExpr) (literal, error) {
 // decimalOf reads a number with a point, or a whole one that is larger than 64 bits.
 func decimalOf(text string) (literal, error) {
 	whole, fraction, point := strings.Cut(strings.TrimPrefix(text, "-"), ".")
+	if len(fraction) > 30 {
+		return literal{}, unsupported("a number of more than 30 decimal places", text)
+	}
 	if len(whole)+len(fraction) > maxDigits {
 		return literal{}, unsupported(fmt.Sprintf("a number of more than %d digits", maxDigits), text)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/pingcap/tidb/pkg/parser/ast"
 	"github.com/pingcap/tidb/pkg/parser/format"
 	"github.com/pingcap/tidb/pkg/parser/mysql"
+	"github.com/pingcap/tidb/pkg/parser/opcode"
 	_ "github.com/pingcap/tidb/pkg/parser/test_driver" // the parser's own literals; there is no other driver in its module
 )
 
@@ -198,15 +199,22 @@ func nameOf(e ast.ExprNode) string {
 	case *ast.IsTruthExpr:
 		return "IS TRUE or IS FALSE"
 	case *ast.BinaryOperationExpr:
-		return "the operator " + strings.ToUpper(e.Op.String()) + " here"
+		return "the operator " + symbol(e.Op) + " here"
 	case *ast.UnaryOperationExpr:
-		return "the operator " + strings.ToUpper(e.Op.String()) + " here"
+		return "the operator " + symbol(e.Op) + " here"
 	case *ast.ColumnNameExpr:
 		return "a column here"
 	case ast.ValueExpr:
 		return "a literal here"
 	}
 	return "an expression"
+}
+
+// symbol is an operator as it is written.
+func symbol(op opcode.Op) string {
+	var b strings.Builder
+	op.Format(&b)
+	return strings.ToUpper(b.String())
 }
 
 // restore is the text of a part of the rule, shortened.
