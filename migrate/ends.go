@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/mount"
@@ -29,17 +30,14 @@ func (m *Migrator) targetShards(ctx context.Context, keyspace string) ([]*target
 	if err != nil {
 		return nil, topoError("serving shard of keyspace", keyspace, err)
 	}
-	var shards []*targetShard
-	var errs []error
-	for _, s := range serving {
-		t, err := m.targetShard(ctx, keyspace, s.Name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("target shard %s/%s: %w", keyspace, s.Name, err))
-			continue
+	shards := make([]*targetShard, len(serving))
+	err = eachShard(serving, func(i int, s *topo.Shard) (err error) {
+		if shards[i], err = m.targetShard(ctx, keyspace, s.Name); err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", keyspace, s.Name, err)
 		}
-		shards = append(shards, t)
-	}
-	return shards, errors.Join(errs...)
+		return nil
+	})
+	return slices.DeleteFunc(shards, func(t *targetShard) bool { return t == nil }), err
 }
 
 // targetShard finds one shard's primary and connects to it.

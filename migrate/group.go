@@ -79,7 +79,7 @@ func (s *stream) ownerLock() string {
 
 // each calls do for every stream, several at once, and returns all errors.
 func (g *group) each(ctx context.Context, do func(context.Context, *stream) error) error {
-	return eachShard(g.streams, func(s *stream) error {
+	return eachShard(g.streams, func(_ int, s *stream) error {
 		if err := do(ctx, s); err != nil {
 			return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
 		}
@@ -88,13 +88,13 @@ func (g *group) each(ctx context.Context, do func(context.Context, *stream) erro
 }
 
 // eachShard calls do for every item, several at once, and returns all errors in the order of the items.
-func eachShard[T any](items []T, do func(T) error) error {
+func eachShard[T any](items []T, do func(int, T) error) error {
 	errs := make([]error, len(items))
 	var eg errgroup.Group
 	eg.SetLimit(shardsAtOnce)
 	for i, item := range items {
 		eg.Go(func() error {
-			errs[i] = do(item)
+			errs[i] = do(i, item)
 			return nil
 		})
 	}
@@ -148,7 +148,7 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 	if e.onDDL, err = ParseOnDDL(rec.OnDDL); err != nil {
 		return nil, err
 	}
-	if e.src, err = m.sourceOf(ctx, g.first()); err != nil {
+	if e.src, err = m.sourceOf(ctx, g.streams...); err != nil {
 		return nil, err
 	}
 	if e.from, err = source.Open(ctx, e.src.cfg, g.tables(), source.Options{Logger: m.log}); err != nil {

@@ -183,7 +183,7 @@ func (w *keyspaceWorker) look(ctx context.Context) ([]*stream, error) {
 	}
 	var mu sync.Mutex
 	var all []*stream
-	err = eachShard(shards, func(s *topo.Shard) error {
+	err = eachShard(shards, func(_ int, s *topo.Shard) error {
 		t, err := w.m.targetShard(ctx, w.keyspace, s.Name)
 		if errors.Is(err, ErrNotFound) {
 			return nil // no primary yet

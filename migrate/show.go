@@ -18,10 +18,11 @@ import (
 const lateAfter = 10 * time.Second
 
 // Show tells how a workflow is. It needs the target shards only, not the source, and not the process that runs the
-// streams. A workflow that isn't there is an ErrNotFound.
+// streams. A workflow that isn't there is an ErrNotFound. When some target shards can't be read, the status is that of the others, and the error says
+// which are missing in it; it is nil when none could be read.
 func (w *Workflow) Show(ctx context.Context) (*Status, error) {
 	streams, err := w.find(ctx)
-	if err != nil {
+	if len(streams) == 0 {
 		return nil, err
 	}
 	first := streams[0]
@@ -32,14 +33,23 @@ func (w *Workflow) Show(ctx context.Context) (*Status, error) {
 		StopAfterCopy: first.record.StopAfterCopy, DeferSecondaryKeys: first.record.DeferSecondaryKeys,
 		SourceTimeZone: first.record.SourceTimeZone, TabletTypes: first.record.TabletTypes, Cells: first.record.Cells,
 	}
+	all := make([]*StreamStatus, len(streams))
+	serr := eachShard(streams, func(i int, s *stream) (err error) {
+		all[i], err = w.m.streamStatus(ctx, s)
+		return err
+	})
+	if errors.Is(serr, ErrNotFound) {
+		return nil, serr // it was just removed
+	}
 	var states []State
-	for _, s := range streams {
-		one, err := w.m.streamStatus(ctx, s)
-		if err != nil {
-			return nil, err
+	for _, one := range all {
+		if one != nil {
+			st.Streams = append(st.Streams, *one)
+			states = append(states, one.State)
 		}
-		st.Streams = append(st.Streams, *one)
-		states = append(states, one.State)
+	}
+	if len(states) == 0 {
+		return nil, errors.Join(err, serr)
 	}
 	st.State = overall(states)
 	tables := map[string]TableStatus{}
@@ -55,7 +65,7 @@ func (w *Workflow) Show(ctx context.Context) (*Status, error) {
 	for _, name := range sortedKeys(tables) {
 		st.Tables = append(st.Tables, tables[name])
 	}
-	return st, nil
+	return st, errors.Join(err, serr)
 }
 
 // Watch yields the status now, and then every interval (0: the Migrator's PollInterval) and as soon as this process changes

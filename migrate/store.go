@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/sidecar"
@@ -53,25 +54,22 @@ func (m *Migrator) streams(ctx context.Context, t *targetShard, workflow string)
 	return streams, nil
 }
 
-// load reads all streams of a workflow, and the shards of its keyspace. Every shard has to answer. A workflow that is not
-// there is a *NotFoundError.
+// load reads all streams of a workflow, and the shards of its keyspace. What could be read is returned with the error for the rest. A
+// workflow that is not there is a *NotFoundError.
 func (m *Migrator) load(ctx context.Context, name WorkflowName) ([]*stream, []*targetShard, error) {
 	shards, err := m.targetShards(ctx, name.Keyspace)
-	if err != nil {
-		return nil, nil, err
-	}
-	var all []*stream
-	for _, t := range shards {
-		streams, err := m.streams(ctx, t, name.Workflow)
-		if err != nil {
-			return nil, nil, fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
+	found := make([][]*stream, len(shards))
+	err = errors.Join(err, eachShard(shards, func(i int, t *targetShard) (err error) {
+		if found[i], err = m.streams(ctx, t, name.Workflow); err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
 		}
-		all = append(all, streams...)
-	}
-	if len(all) == 0 {
+		return nil
+	}))
+	all := slices.Concat(found...)
+	if len(all) == 0 && err == nil {
 		return nil, shards, &NotFoundError{Kind: "workflow", Name: name.String()}
 	}
-	return all, shards, nil
+	return all, shards, err
 }
 
 // find is load for callers that need no shards.

@@ -1,0 +1,227 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tablehaul/tablehaul/migrate"
+	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/replicationtest"
+	"github.com/tablehaul/tablehaul/topo"
+	"github.com/tablehaul/tablehaul/topo/memorytopo"
+)
+
+const shardedSchema = `CREATE TABLE orders (id BIGINT PRIMARY KEY, owner BIGINT NOT NULL, note VARCHAR(60), KEY note (note), KEY owner (owner));
+	CREATE TABLE country (code CHAR(2) PRIMARY KEY, name VARCHAR(40))`
+
+// shardedVSchema places orders by reverse_bits of owner, so the first bit of a keyspace id is the last one of owner.
+const shardedVSchema = `{"sharded": true, "vindexes": {"bits": {"type": "reverse_bits"}}, "tables": {
+	"orders": {"column_vindexes": [{"column": "owner", "name": "bits"}]}, "country": {"type": "reference"}}}`
+
+// A shardedCluster has source shards on one server and target shards on the other, each a database of its own.
+type shardedCluster struct {
+	*cluster
+	sources, targets []string
+}
+
+func (c *shardedCluster) sourceDB(shard string) string { return c.db + "_" + strings.ReplaceAll(shard, "-", "_") }
+func (c *shardedCluster) targetDB(shard string) string { return c.ks + "_" + strings.ReplaceAll(shard, "-", "_") }
+
+// newSharded makes a cluster with these shards; the source is a Vitess cluster called ext1, with keyspace src.
+func newSharded(t *testing.T, sources, targets []string, vschema string) *shardedCluster {
+	t.Helper()
+	src, dst := servers(t)
+	n := shared.n.Add(1)
+	c := &shardedCluster{
+		cluster: &cluster{t: t, src: src, dst: dst, db: fmt.Sprintf("from%d", n), ks: fmt.Sprintf("to%d", n), sidecar: fmt.Sprintf("_side%d", n)},
+		sources: sources, targets: targets,
+	}
+	ctx := t.Context()
+	store := memorytopo.New()
+	open := func(root string) *topo.Server {
+		ts, err := topo.Open(ctx, topo.Openers{"memory": store.Open}, topo.Address{Type: "memory", Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ts.Close() })
+		return ts
+	}
+	fill := func(ts *topo.Server, root, keyspace string, shards []string, db func(string) string, s *replicationtest.Server) {
+		t.Helper()
+		err := errors.Join(ts.CreateCell(ctx, topo.CellInfo{Name: "zone1", Root: root}), ts.CreateKeyspace(ctx, topo.Keyspace{Name: keyspace}))
+		for i, shard := range shards {
+			err = errors.Join(err, ts.CreateShard(ctx, keyspace, shard), ts.InitTablet(ctx, topo.Tablet{
+				Alias: topo.TabletAlias{Cell: "zone1", UID: uint32(100 + i)}, Type: topo.TabletPrimary, Keyspace: keyspace, Shard: shard,
+				MySQLHostname: s.Host, MySQLPort: int32(s.Port), DBNameOverride: db(shard),
+			}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.ts = open("/global")
+	fill(c.ts, "/zone1", c.ks, targets, c.targetDB, dst)
+	ext := open("/ext/global")
+	fill(ext, "/ext/zone1", "src", sources, c.sourceDB, src)
+	vs, err := topo.ParseVSchema([]byte(vschema))
+	if err == nil {
+		err = errors.Join(c.ts.SaveVSchema(ctx, c.ks, vs), ext.SaveVSchema(ctx, "src", vs))
+	}
+	if err == nil {
+		err = mount.Register(ctx, c.ts, mount.Cluster{Name: "ext1", Type: mount.Vitess, Topo: topo.Address{Type: "memory", Root: "/ext/global"}},
+			mount.RegisterOptions{Credentials: root, SkipChecks: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shard := range sources {
+		src.MustExec(t, "CREATE DATABASE "+c.sourceDB(shard)+"; USE "+c.sourceDB(shard)+"; "+shardedSchema)
+	}
+	t.Cleanup(func() {
+		ctx := context.Background()
+		for _, shard := range sources {
+			_ = src.Exec(ctx, "DROP DATABASE IF EXISTS "+c.sourceDB(shard))
+		}
+		for _, shard := range targets {
+			_ = dst.Exec(ctx, "DROP DATABASE IF EXISTS "+c.targetDB(shard))
+		}
+		_ = dst.Exec(ctx, "DROP DATABASE IF EXISTS "+c.sidecar)
+	})
+	c.m = c.migrator(migrate.Options{})
+	return c
+}
+
+// rows are a table's rows on some shards, as texts with the shard's key range.
+func (c *shardedCluster) rows(s *replicationtest.Server, databases []string, query string) map[string][]string {
+	c.t.Helper()
+	all := map[string][]string{}
+	for _, db := range databases {
+		for _, r := range s.MustQuery(c.t, fmt.Sprintf(query, db)) {
+			all[strings.Join(r, "|")] = append(all[strings.Join(r, "|")], db)
+		}
+	}
+	return all
+}
+
+func (c *shardedCluster) databases(shards []string, db func(string) string) []string {
+	var out []string
+	for _, s := range shards {
+		out = append(out, db(s))
+	}
+	return out
+}
+
+// exact checks that each row of the source is on the target exactly once, where its owner's bits say.
+func (c *shardedCluster) exact() {
+	c.t.Helper()
+	from := c.rows(c.src, c.databases(c.sources, c.sourceDB), "SELECT id, owner, note FROM %s.orders")
+	to := c.rows(c.dst, c.databases(c.targets, c.targetDB), "SELECT id, owner, note FROM %s.orders")
+	if len(from) != len(to) {
+		c.t.Errorf("%d rows at the source, %d on the target", len(from), len(to))
+	}
+	for row := range from {
+		where := to[row]
+		var owner uint64
+		fmt.Sscanf(strings.Split(row, "|")[1], "%d", &owner) //nolint:errcheck // of our own
+		first := byte(0)                                     // of the keyspace id: the bits of the owner's last byte in reverse
+		for i := range 8 {
+			first |= byte(owner>>i&1) << (7 - i)
+		}
+		want := ""
+		for _, shard := range c.targets {
+			r, err := topo.ParseShardName(shard)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if r.Contains([]byte{first}) {
+				want = c.targetDB(shard)
+			}
+		}
+		if len(where) != 1 || where[0] != want {
+			c.t.Errorf("row %s is on %v, not on %s alone", row, where, want)
+			return
+		}
+	}
+	country := c.rows(c.dst, c.databases(c.targets, c.targetDB), "SELECT code, name FROM %s.country")
+	for row := range c.rows(c.src, []string{c.sourceDB(c.sources[0])}, "SELECT code, name FROM %s.country") {
+		if len(country[row]) != len(c.targets) {
+			c.t.Errorf("country %s is on %v", row, country[row])
+		}
+	}
+}
+
+func TestSharded(t *testing.T) {
+	for _, l := range []struct{ from, to string }{
+		{"-", "-80 80-"}, {"-80 80-", "-40 40-a0 a0-"}, {"-80 80-", "0"}, {"-80 80-", "-80 80-"},
+	} {
+		t.Run(l.from+" to "+l.to, func(t *testing.T) {
+			vschema := shardedVSchema
+			if l.to == "0" {
+				vschema = `{"tables": {}}`
+			}
+			c := newSharded(t, strings.Fields(l.from), strings.Fields(l.to), vschema)
+			for i, shard := range c.sources {
+				c.src.MustExec(t, fmt.Sprintf(`USE %s; SET SESSION cte_max_recursion_depth = 100000;
+					INSERT INTO orders WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i * 2 + %d, i * 7919, CONCAT('n', i) FROM n;
+					INSERT INTO country VALUES ('de', 'Germany'), ('pt', 'Portugal')`, c.sourceDB(shard), i))
+			}
+			if l.to == "0" {
+				c.src.MustExec(t, "DELETE FROM "+c.sourceDB("80-")+".country")
+			}
+			c.run(c.m)
+			c.create(migrate.CreateOptions{Source: "ext1.src"})
+			for i, shard := range c.sources {
+				for n := range 60 {
+					c.src.MustExec(t, fmt.Sprintf(`USE %s; UPDATE orders SET owner = owner + %d WHERE id %% 61 = %d; DELETE FROM orders WHERE id = %d;
+						INSERT INTO orders VALUES (%d, %d, 'late')`, c.sourceDB(shard), n+1, n, n*20+i, 100_000+n*2+i, n*13))
+				}
+			}
+			c.await(migrate.StateRunning)
+			for _, shard := range c.sources {
+				c.src.MustExec(t, "UPDATE "+c.sourceDB(shard)+".orders SET owner = owner + 1 WHERE id < 500")
+			}
+			c.level()
+			if l.to != "0" {
+				c.exact()
+			}
+			res, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(res.Positions) != len(c.sources) {
+				t.Errorf("positions %v", res.Positions)
+			}
+			for _, shard := range c.targets {
+				if got := c.tables(c.dst, c.targetDB(shard)); got != "country orders" {
+					t.Errorf("shard %s has tables %q", shard, got)
+				}
+				rows := c.dst.MustQuery(t, "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = '"+c.targetDB(shard)+"' AND TABLE_NAME = 'orders'")
+				if len(rows) != 3 {
+					t.Errorf("shard %s has keys %v", shard, rows)
+				}
+			}
+			if left := c.tables(c.dst, c.sidecar); left != "" {
+				t.Errorf("sidecar tables %s are left", left)
+			}
+		})
+	}
+}
+
+// level waits until the target has all that the source has now.
+func (c *shardedCluster) level() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	p := c.position()
+	for _, shard := range c.sources {
+		if err := c.workflow().WaitApplied(ctx, shard, p); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	_ = replication.Position{}
+}
