@@ -93,18 +93,16 @@ func sequencePart(name string) string {
 func parseSequence(s string) (keyspace, name string, ok bool) {
 	t := &tokens{s: s}
 	var parts []string
-	for {
+	sep := "."
+	for ; sep == "."; sep = t.next() {
 		part, err := t.sequencePart()
 		if err != nil {
 			return "", "", false
 		}
 		parts = append(parts, part)
-		if t.next() != "." {
-			break
-		}
 	}
 	switch {
-	case t.i < len(s):
+	case sep != "" || slices.Contains(parts, ""):
 	case len(parts) == 1:
 		return "", parts[0], true
 	case len(parts) == 2:
