@@ -6,9 +6,10 @@
 //	c  lag in the steady state: from the commit on the source to when a reader of the target sees it
 //	d  cost per row, from 0.1 million rows upwards
 //	e  cost on the source: read views, locks, statements, and the latency of its load with and without the copy
+//	f  cost on the source of 1, 2, 4 and 8 target shards: statements, rows, bytes, CPU
 //
 // It prints wall time, CPU seconds of every process and the peak memory of tablehaul's, which runs in a process of its own: medians
-// of several rounds, and ratios within the same run. The whole takes 12 to 15 minutes on two idle cores; -rounds 1 about five.
+// of several rounds, and ratios within the same run. The whole takes 15 to 20 minutes on two idle cores; -rounds 1 about seven.
 //
 //	make bench                                          # everything
 //	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round
@@ -43,14 +44,15 @@ func main() {
 		return
 	}
 	var o options
-	flag.StringVar(&o.only, "only", "abcde", "the parts to run, by their letters")
+	flag.StringVar(&o.only, "only", "abcdef", "the parts to run, by their letters")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each measurement; the medians are printed")
-	flag.IntVar(&o.rows, "rows", 1_000_000, "a, e: rows in all, in two tables")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "a, e, f: rows in all, in two tables")
 	flag.IntVar(&o.backlog, "backlog", 40_000, "b: transactions in the backlog")
 	flag.IntVar(&o.tableRows, "table-rows", 200_000, "b, c: rows in each of the two tables")
 	flag.IntVar(&o.rate, "rate", 500, "c: transactions per second")
 	flag.DurationVar(&o.steady, "steady", 20*time.Second, "c: how long each round measures")
 	flag.Func("sizes", "d: `millions` of rows, smallest first (default 0.1,1,3)", o.setSizes)
+	flag.Func("shards", "f: `numbers` of target shards, powers of two (default 1,2,4,8)", o.setShards)
 	flag.IntVar(&o.loadRate, "load-rate", 200, "e: transactions per second of the load")
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
 	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
@@ -77,6 +79,7 @@ type options struct {
 	rate                  int
 	steady                time.Duration
 	sizes                 []float64
+	shards                []int
 	loadRate              int
 	quiet                 time.Duration
 	json, profile, memory string
@@ -96,11 +99,26 @@ func (o *options) setSizes(text string) error {
 	return nil
 }
 
+func (o *options) setShards(text string) error {
+	o.shards = nil
+	for s := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 256 || n&(n-1) != 0 {
+			return fmt.Errorf("%q is no power of two up to 256", s)
+		}
+		o.shards = append(o.shards, n)
+	}
+	return nil
+}
+
 func run(ctx context.Context, o options) error {
 	for _, letter := range o.only {
-		if !strings.ContainsRune("abcde", letter) {
-			return fmt.Errorf("-only %q: want letters of a to e", o.only)
+		if !strings.ContainsRune("abcdef", letter) {
+			return fmt.Errorf("-only %q: want letters of a to f", o.only)
 		}
+	}
+	if len(o.shards) == 0 {
+		o.shards = []int{1, 2, 4, 8}
 	}
 	if len(o.sizes) == 0 {
 		o.sizes = []float64{0.1, 1, 3}
@@ -119,7 +137,7 @@ func run(ctx context.Context, o options) error {
 	parts := []struct {
 		name string
 		run  func(context.Context, options, *part) error
-	}{{"a", copyPart}, {"b", catchUpPart}, {"c", steadyPart}, {"d", costPart}, {"e", sourcePart}}
+	}{{"a", copyPart}, {"b", catchUpPart}, {"c", steadyPart}, {"d", costPart}, {"e", sourcePart}, {"f", shardsPart}}
 	for _, each := range parts {
 		if !strings.Contains(o.only, each.name) {
 			continue

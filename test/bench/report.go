@@ -15,7 +15,7 @@ type report struct {
 	Parts []*part   `json:"parts"`
 }
 
-// A part is one of the questions a to e, with one line for each way or case.
+// A part is one of the questions a to f, with one line for each way or case.
 type part struct {
 	Name     string   `json:"name"`
 	Title    string   `json:"title"`
