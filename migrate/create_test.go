@@ -483,7 +483,7 @@ func TestSourceChoice(t *testing.T) {
 		cells []string
 		want  string
 	}{
-		{"replica first", nil, nil, "on_second"},
+		{"a replica that replicates nothing is the last choice", nil, nil, "on_first"},
 		{"primary", []topo.TabletType{topo.TabletPrimary}, nil, "on_first"},
 		{"primary first", []topo.TabletType{topo.TabletPrimary, topo.TabletReplica}, nil, "on_first"},
 		{"east", nil, []string{"east"}, "on_first"},

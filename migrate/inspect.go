@@ -29,6 +29,7 @@ type server struct {
 var serverVariables = []string{
 	"log_bin", "binlog_format", "binlog_row_image", "binlog_row_value_options", "binlog_order_commits", "gtid_mode", "enforce_gtid_consistency",
 	"log_replica_updates", "log_slave_updates", "read_only", "super_read_only", "innodb_native_foreign_keys", "lower_case_table_names",
+	"group_replication_group_name", "aurora_version",
 }
 
 // inspectServer reads version, settings and the account's privileges.
@@ -56,6 +57,11 @@ func inspectServer(ctx context.Context, db *sql.DB, addr string) (*server, error
 		return nil, fmt.Errorf("XA transactions: %w", err)
 	}
 	return s, nil
+}
+
+// replicatesOtherwise tells whether the server gets its data by other means than a replication channel.
+func (s *server) replicatesOtherwise() bool {
+	return s.variables["group_replication_group_name"] != "" || s.variables["aurora_version"] != ""
 }
 
 // on tells whether a switch is on; unknown says what to take for a server that does not have it.

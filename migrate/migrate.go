@@ -20,6 +20,8 @@ type Migrator struct {
 	opts  Options
 	log   *slog.Logger
 	pools pools
+	// mounts are those that are in use.
+	mounts mounts
 	// wake tells the parts of Run in this process that a state was changed here.
 	wake struct {
 		sync.Mutex

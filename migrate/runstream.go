@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -111,6 +112,12 @@ func (r *groupRunner) judge(ctx context.Context, err error) (wait time.Duration)
 		e, message = eventFinish, "Stopped after copy."
 	case errors.As(err, &stopped):
 		e, message = eventFinish, "Stopped at DDL "+stopped.Statement
+	case errors.Is(err, errSourceChanged):
+		log.Info("the source is read from another server", "reason", err)
+		_ = g.each(ctx, func(ctx context.Context, s *stream) error { // for people only
+			return m.sidecar(s.targetShard).Log(ctx, s.ID, "Source Changed", s.State, err.Error())
+		})
+		return r.backoff.Next()
 	default:
 		f := r.failed.add(time.Now(), err.Error())
 		most := m.retryTime(g.first().record)
@@ -224,10 +231,30 @@ func (r *groupRunner) once(ctx context.Context) error {
 	}
 	defer e.close()
 	r.estimate(ctx, e.src)
-	err = r.follow(ctx, e)
+	err = r.followSource(ctx, e)
 	if e.src.replica && errors.Is(err, replication.ErrHistory) {
 		// It may be behind the server that was read before, and catch up.
 		err = &replication.TransientError{Err: fmt.Errorf("replica %s: %w", e.src.cfg.Addr, err)}
+	}
+	return err
+}
+
+// followSource is follow until the source shard is to be read from another server.
+func (r *groupRunner) followSource(ctx context.Context, e *engine) error {
+	fctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if err := r.m.watchSource(fctx, r.group.first().record.source(), e.src); err != nil {
+			cancel(err)
+		}
+	})
+	err := r.follow(fctx, e)
+	changed := context.Cause(fctx)
+	cancel(nil)
+	watching.Wait()
+	if errors.Is(changed, errSourceChanged) && !errors.Is(err, errSourceChanged) {
+		return errors.Join(err, changed)
 	}
 	return err
 }

@@ -5,12 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
-	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/topo"
 )
 
@@ -20,92 +21,197 @@ type sourceShard struct {
 	replica bool
 	cfg     mysqlconn.Config // Database is the shard's
 	admin   *sql.DB          // without a default database
+	// end is what the mounted cluster said of the server, and sel what was asked for.
+	end mount.Endpoint
+	sel topo.TabletSelector
 }
 
-// sourceShards finds the shards of a source keyspace and connects to one server of each.
+// sourceShards finds the shards of a source keyspace that serve and connects to one server of each.
 func (m *Migrator) sourceShards(ctx context.Context, src SourceName, sel topo.TabletSelector) ([]*sourceShard, error) {
-	h, err := mount.Open(ctx, m.topo, src.Mount, mount.OpenOptions{Credentials: m.creds})
+	return m.someSourceShards(ctx, src, nil, sel)
+}
+
+// someSourceShards is sourceShards for the named shards alone; nil means all. A server that can't be read from as it is, is taken
+// when there is no better one: the checks of Create say what is wrong with it.
+func (m *Migrator) someSourceShards(ctx context.Context, src SourceName, names []string, sel topo.TabletSelector) ([]*sourceShard, error) {
+	h, err := m.mount(ctx, src.Mount)
 	if err != nil {
 		return nil, mountError(src, err)
 	}
-	defer h.Close()
+	defer func() { _ = m.mounts.release(h) }() // nothing was written
 	list, err := h.Shards(ctx, src.Keyspace)
+	if err == nil {
+		list, err = selectShards(src, list, names)
+	}
 	if err != nil {
+		m.mounts.drop(h)
 		return nil, mountError(src, err)
 	}
-	var shards []*sourceShard
-	for _, s := range list {
-		one, err := m.sourceShard(ctx, h, src, s.Name, sel)
-		if err != nil {
-			return nil, fmt.Errorf("source shard %s/%s: %w", src, s.Name, err)
+	shards := make([]*sourceShard, len(list))
+	err = eachShard(list, func(i int, s mount.Shard) (err error) {
+		p := picker{m: m, mount: h, src: src, shard: s.Name, sel: sel, any: true}
+		if shards[i], err = p.pick(ctx); err != nil {
+			return fmt.Errorf("source shard %s/%s: %w", src, s.Name, err)
 		}
-		shards = append(shards, one)
+		return nil
+	})
+	if err != nil {
+		m.mounts.drop(h)
+		return nil, err
 	}
 	return shards, nil
 }
 
-// sourceOf connects to the server that a stream would read from now.
-func (m *Migrator) sourceOf(ctx context.Context, s *stream) (*sourceShard, error) {
-	sel, err := s.record.selector()
-	if err != nil {
+// selectShards are the named ones of the serving shards of a keyspace, in their order; no names mean all.
+func selectShards(src SourceName, serving []mount.Shard, names []string) ([]mount.Shard, error) {
+	if len(names) == 0 {
+		return serving, nil
+	}
+	wanted := make([]bool, len(serving))
+	var errs []error
+	for _, name := range names {
+		i := slices.IndexFunc(serving, func(s mount.Shard) bool { return sameShard(s, name) })
+		if i < 0 {
+			known := make([]string, len(serving))
+			for j, s := range serving {
+				known[j] = s.Name
+			}
+			errs = append(errs, &NotFoundError{
+				Kind: "serving source shard", Name: src.String() + "/" + name, Reason: "those that serve are " + strings.Join(known, ", "),
+			})
+			continue
+		}
+		wanted[i] = true
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	sources, err := m.sourceShards(ctx, s.record.source(), sel)
-	if err != nil {
-		return nil, err
-	}
-	for _, src := range sources {
-		if src.shard == s.record.SourceShard {
-			return src, nil
+	var list []mount.Shard
+	for i, s := range serving {
+		if wanted[i] {
+			list = append(list, s)
 		}
 	}
-	return nil, &NotFoundError{Kind: "source shard", Name: s.record.source().String() + "/" + s.record.SourceShard}
+	return list, nil
 }
 
-// sourceShard connects to the first server of a shard, in order of preference, that answers.
-func (m *Migrator) sourceShard(ctx context.Context, h *mount.Handle, src SourceName, shard string, sel topo.TabletSelector) (*sourceShard, error) {
-	ends, err := h.Endpoints(ctx, src.Keyspace, shard, sel)
+// sameShard tells whether a shard is meant by a name: by its own in any case, or, if it has all of the keyspace, by any that means that.
+func sameShard(s mount.Shard, name string) bool {
+	if strings.EqualFold(s.Name, name) {
+		return true
+	}
+	r, err := topo.ParseShardName(name)
+	return err == nil && r.IsComplete() && s.KeyRange.IsComplete()
+}
+
+// sourceOf connects to the server that streams of one source shard would read from now. It has, or will have, all that the streams have
+// read before; a *NoSourceError says why none will do.
+func (m *Migrator) sourceOf(ctx context.Context, streams ...*stream) (*sourceShard, error) {
+	rec := streams[0].record
+	sel, err := rec.selector()
+	if err != nil {
+		return nil, err
+	}
+	read, err := m.positions(ctx, streams)
+	if err != nil {
+		return nil, err
+	}
+	src := rec.source()
+	h, err := m.mount(ctx, src.Mount)
 	if err != nil {
 		return nil, mountError(src, err)
 	}
-	var errs []error
-	for _, e := range ends {
-		s := &sourceShard{shard: shard, replica: e.Type != topo.TabletPrimary}
-		s.cfg, err = m.login(ctx, mount.Server{Cluster: src.Mount, Keyspace: src.Keyspace, Shard: shard, Addr: e.Addr(), Alias: e.Alias})
-		if err != nil {
-			return nil, err
-		}
-		if s.admin, err = m.pools.db(ctx, s.cfg, forAdmin); err == nil {
-			// A pool that was opened before says nothing about the server of today.
-			if err = m.answers(ctx, s); err == nil {
-				s.cfg.Database = e.Database
-				return s, nil
-			}
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-		}
-		errs = append(errs, err)
+	defer func() { _ = m.mounts.release(h) }() // nothing was written
+	list, err := h.Shards(ctx, src.Keyspace)
+	if err == nil {
+		list, err = selectShards(src, list, []string{rec.SourceShard})
 	}
-	return nil, errors.Join(errs...)
+	if err != nil {
+		m.mounts.drop(h)
+		return nil, mountError(src, err)
+	}
+	p := picker{m: m, mount: h, src: src, shard: list[0].Name, sel: sel, read: read}
+	s, err := p.pick(ctx)
+	if err != nil {
+		m.mounts.drop(h)
+		return nil, fmt.Errorf("source shard %s/%s: %w", src, p.shard, err)
+	}
+	return s, nil
 }
 
-// answers asks a source server for a sign of life, for 5 s.
-func (m *Migrator) answers(ctx context.Context, s *sourceShard) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	err := s.admin.PingContext(ctx)
-	switch {
-	case err == nil:
+// positions are the durable positions of streams, without those that have not started.
+func (m *Migrator) positions(ctx context.Context, streams []*stream) ([]replication.Position, error) {
+	all := make([]replication.Position, len(streams))
+	err := eachShard(streams, func(i int, s *stream) error {
+		mark, err := m.sidecar(s.targetShard).Position(ctx, s.ID)
+		if err == nil && mark.Position != "" {
+			all[i], err = replication.ParsePosition(mark.Position)
+		}
+		if err != nil {
+			return fmt.Errorf("target shard %s/%s: %w", s.keyspace, s.shard, err)
+		}
 		return nil
-	case ctx.Err() != nil, mysqlerr.Network(err):
-		return &mount.UnreachableError{Addr: s.cfg.Addr, Err: err}
+	})
+	return slices.DeleteFunc(all, replication.Position.IsZero), err
+}
+
+// errSourceChanged ends a run of streams: their source shard is to be read from another server.
+var errSourceChanged = errors.New("the source has changed")
+
+// sourceLooks is how many PollIntervals pass between two looks at the mounted cluster.
+const sourceLooks = 5
+
+// watchSource looks again and again whether the server that is read is still the one to read from, until ctx ends (nil), or it is
+// not: an errSourceChanged that says why. While the mounted cluster can't be read, nothing changes.
+func (m *Migrator) watchSource(ctx context.Context, src SourceName, s *sourceShard) error {
+	log := m.log.With("source", src.String(), "source shard", s.shard)
+	var open *openMount
+	defer func() {
+		if open != nil {
+			_ = m.mounts.release(open) // nothing was written
+		}
+	}()
+	failing := false
+	for pause(ctx, nil, sourceLooks*m.opts.PollInterval) == nil {
+		// The mount may have been registered anew.
+		next, err := m.mount(ctx, src.Mount)
+		if err == nil {
+			if open != nil {
+				_ = m.mounts.release(open)
+			}
+			open = next
+			err = check(ctx, open, src, s)
+		}
+		if changed, ok := errors.AsType[*mount.ChangedError](err); ok {
+			return fmt.Errorf("%w: %w", errSourceChanged, changed)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !failing {
+			log.Warn("the source cluster can't be looked at; reading goes on", "error", err)
+		} else if err == nil && failing {
+			log.Info("the source cluster can be looked at again")
+		}
+		if failing = err != nil; failing && open != nil {
+			m.mounts.drop(open)
+		}
 	}
-	return fmt.Errorf("source server %s: %w", s.cfg.Addr, err)
+	return nil
+}
+
+// check is one look of watchSource.
+func check(ctx context.Context, h *openMount, src SourceName, s *sourceShard) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return h.Check(ctx, src.Keyspace, s.shard, s.sel, s.end)
 }
 
 // mountError is topoError for what a mounted cluster answers.
 func mountError(src SourceName, err error) error {
+	if _, ok := errors.AsType[*NotFoundError](err); ok {
+		return err
+	}
 	if e, ok := errors.AsType[*mount.NotFoundError](err); ok {
 		reason := ""
 		if len(e.Known) > 0 {

@@ -67,20 +67,19 @@ func goneAtSource(ctx context.Context, src *sourceShard, name string) bool {
 // preflightSource connects to the source's primaries and checks that its tables can be renamed or dropped.
 func (f *completion) preflightSource(ctx context.Context) error {
 	var fs findings
+	rec := f.streams[0].record
+	var names []string
 	for _, s := range f.streams {
-		primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
-		sources, err := f.m.sourceShards(ctx, s.record.source(), primary)
-		if err != nil {
-			return err
-		}
-		for _, src := range sources {
-			if src.shard != s.record.SourceShard || slices.ContainsFunc(f.sources, func(o *sourceShard) bool { return o.shard == src.shard }) {
-				continue
-			}
-			f.sources = append(f.sources, src)
-			if err := f.checkSource(ctx, &fs, src); err != nil {
-				return fmt.Errorf("source shard %s/%s: %w", s.record.source(), src.shard, err)
-			}
+		names = append(names, s.record.SourceShard)
+	}
+	var err error
+	primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
+	if f.sources, err = f.m.someSourceShards(ctx, rec.source(), sortedUnique(names), primary); err != nil {
+		return err
+	}
+	for _, src := range f.sources {
+		if err := f.checkSource(ctx, &fs, src); err != nil {
+			return fmt.Errorf("source shard %s/%s: %w", rec.source(), src.shard, err)
 		}
 	}
 	return fs.err(f.name.String())

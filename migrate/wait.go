@@ -71,13 +71,15 @@ func (m *Migrator) waitApplied(ctx context.Context, s *stream, p replication.Pos
 // as all; without a primary, what the server has that the stream reads from.
 func (m *Migrator) sourceEnd(ctx context.Context, s *stream) (replication.Position, error) {
 	primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
-	sources, err := m.sourceShards(ctx, s.record.source(), primary)
-	if errors.Is(err, ErrNotFound) {
+	names := []string{s.record.SourceShard}
+	sources, err := m.someSourceShards(ctx, s.record.source(), names, primary)
+	_, unread := errors.AsType[*topo.CellError](err) // then there may be one
+	if errors.Is(err, ErrNotFound) && !unread {
 		sel, serr := s.record.selector()
 		if serr != nil {
 			return replication.Position{}, serr
 		}
-		sources, err = m.sourceShards(ctx, s.record.source(), sel)
+		sources, err = m.someSourceShards(ctx, s.record.source(), names, sel)
 	}
 	if err != nil {
 		return replication.Position{}, err
