@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
-
-	"github.com/tablehaul/tablehaul/replication"
 )
 
 // Start lets the streams run: a process that is in Run takes them up within a second or so. It is how a workflow that is
@@ -46,12 +43,17 @@ func (w *Workflow) Stop(ctx context.Context) error {
 	})
 }
 
-// each calls f for every stream, with the workflow's lock.
+// each calls f for every stream, with the workflow's lock. It is refused before it changes anything if some streams are being made or removed.
 func (w *Workflow) each(ctx context.Context, command string, f func(context.Context, *stream) error) error {
 	return w.command(ctx, "Workflow "+command, func(ctx context.Context, name WorkflowName) error {
 		streams, _, err := w.m.load(ctx, name)
 		if err != nil {
 			return err
+		}
+		for _, s := range streams {
+			if st := s.state(); st == StateCreating || st == StateCompleting || st == StateCancelling {
+				return &RefusedError{Workflow: name.String(), State: st, Command: command}
+			}
 		}
 		var errs []error
 		for _, s := range streams {
@@ -87,26 +89,4 @@ func (w *Workflow) Databases(ctx context.Context) (sources, targets map[string]*
 		}
 	}
 	return sources, targets, nil
-}
-
-// Tables describes the workflow's tables as the source has them, in name order, and is the time zone of the source's DATETIME
-// values (nil: they are copied as they are).
-func (w *Workflow) Tables(ctx context.Context) ([]*replication.Table, *time.Location, error) {
-	streams, err := w.find(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	zone, err := loadZone(streams[0].record.SourceTimeZone)
-	if err != nil {
-		return nil, nil, err
-	}
-	src, err := w.m.sourceOf(ctx, streams[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	tables, err := tablesOf(ctx, src, streams[0].record.names())
-	if err != nil {
-		return nil, nil, fmt.Errorf("source shard %s/%s: %w", streams[0].record.source(), src.shard, err)
-	}
-	return tables, zone, nil
 }

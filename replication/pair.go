@@ -9,9 +9,10 @@ type TablePair struct {
 	// Columns are the target's columns that the workflow fills; nil: all of Source, each under its own name. A column of the
 	// target that isn't here is not compared.
 	Columns []ColumnPair
-	// SourceWhere and TargetWhere are SQL conditions, without WHERE, of the rows that the workflow moves; empty: all. Their
-	// columns have no qualifiers.
-	SourceWhere, TargetWhere string
+	// SourceWhere and TargetWhere are SQL conditions, without WHERE, of the rows that the workflow moves; empty: all. They are about
+	// a table with the alias s, in UTC. SourceSeek follows from SourceWhere and can be looked up in the source's identifying
+	// key: it says where in the table the rows may be at all; empty: anywhere.
+	SourceWhere, SourceSeek, TargetWhere string
 	// SourceShards are the shards that the rows come from; nil: all of the workflow's.
 	SourceShards []string
 	// Route says on which target shards a row of Target is. Its shards are positions in TargetShards; nil: all of

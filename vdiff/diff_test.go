@@ -288,6 +288,7 @@ func TestMariaDBTarget(t *testing.T) {
 func TestShardsAddUp(t *testing.T) {
 	w := newWorkflow(t, "source", []string{"target", "target", "target"}, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
 	w.fill(t, "t", 10_000, func(i int) string { return fmt.Sprintf("%d,%[1]d", i) })
+	w.route = byID(func(id int) int { return id % 3 })
 	for i := range 3 {
 		run(t, w.targets[fmt.Sprint(i)], fmt.Sprintf("DELETE FROM t WHERE id%%3<>%d", i))
 	}
@@ -298,7 +299,7 @@ func TestShardsAddUp(t *testing.T) {
 	run(t, w.targets["1"], "UPDATE t SET v=0 WHERE id=4")
 	r := create(t, w, vdiff.Options{})
 	table := r.Tables[0]
-	if keys(table.ExtraTarget) != "1" || keys(table.ExtraSource) != "3000" || keys(table.Mismatched) != "4" || table.MatchingRows != 9998 {
+	if keys(table.ExtraTarget) != "1" || keys(table.ExtraSource) != "3000" || keys(table.Mismatched) != "4" || table.MatchingRows != 9998 || keys(table.Misplaced) != "1" {
 		t.Fatal(r)
 	}
 }
@@ -313,10 +314,10 @@ func TestSourceTimeZone(t *testing.T) {
 	}
 	w.zone = zone
 	r := create(t, w, vdiff.Options{})
-	if keys(r.Tables[0].Mismatched) != "1 2" || r.Tables[0].MatchingRows != 3 {
+	if keys(r.Tables[0].Mismatched) != "1 2 5" || r.Tables[0].MatchingRows != 2 {
 		t.Fatalf("not converted on the target:\n%s", r)
 	}
-	run(t, w.target(), "UPDATE t SET dt='2024-07-01 10:00:00.125' WHERE id=1", "UPDATE t SET dt='2023-12-31 23:30:00' WHERE id=2")
+	run(t, w.target(), "UPDATE t SET dt='2024-07-01 10:00:00.125' WHERE id=1", "UPDATE t SET dt='2023-12-31 23:30:00' WHERE id=2", "UPDATE t SET dt='9999-12-31 22:59:59.999' WHERE id=5")
 	if r := create(t, w, vdiff.Options{}); !r.Equal() || r.RowsCompared() != 5 {
 		t.Fatalf("converted on the target:\n%s", r)
 	}

@@ -117,9 +117,29 @@ func orNone(err error) error {
 // A display turns rows of one table into values for people.
 type display struct {
 	t *replication.Table
-	// samples is the number of differences of each kind to keep, cut the length beyond which values
+	// samples is the number of differences of each kind and shard to keep, cut the length beyond which values
 	// are shown in part (0: never).
 	samples, cut int
+}
+
+// sample adds a difference to a list, if there is room for one of its shard.
+func (d *display) sample(list *[]Difference, f find, belongs string) error {
+	n := 0
+	for i := range *list {
+		if (*list)[i].Shard == f.shard {
+			n++
+		}
+	}
+	if n >= d.samples {
+		return nil
+	}
+	diff, err := d.difference(f.source, f.target)
+	if err != nil {
+		return err
+	}
+	diff.Shard, diff.SourceShard, diff.Belongs = f.shard, f.from, belongs
+	*list = append(*list, diff)
+	return nil
 }
 
 // difference shows a pair of rows; nil is a row that isn't there.

@@ -40,7 +40,7 @@ type shard struct {
 func openEnd(ctx context.Context, name string, side mysqlerr.Side, dbs map[string]*sql.DB) (*end, error) {
 	e := &end{name: name, side: side}
 	if len(dbs) == 0 {
-		return nil, fmt.Errorf("%s: no shards", name)
+		return nil, fmt.Errorf("%s: %w", name, errNoShard)
 	}
 	for _, key := range slices.Sorted(maps.Keys(dbs)) {
 		var version string
@@ -57,6 +57,33 @@ func openEnd(ctx context.Context, name string, side mysqlerr.Side, dbs map[strin
 		e.shards = append(e.shards, s)
 	}
 	return e, nil
+}
+
+// only is the end with some of its shards, by name; nil: all.
+func (e *end) only(names []string) (*end, error) {
+	if names == nil {
+		return e, nil
+	}
+	out := &end{name: e.name, side: e.side}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		i := slices.IndexFunc(e.shards, func(s *shard) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%s shard %s: %w", e.name, name, errNoShard)
+		}
+		out.shards = append(out.shards, e.shards[i])
+	}
+	if len(out.shards) == 0 {
+		return nil, fmt.Errorf("%s: %w", e.name, errNoShard)
+	}
+	return out, nil
+}
+
+func (e *end) names() []string {
+	out := make([]string, len(e.shards))
+	for i, s := range e.shards {
+		out[i] = s.name
+	}
+	return out
 }
 
 // A resultRow is one row of a result; its values are valid until the function that got it returns.
@@ -160,6 +187,8 @@ func parseOwned(s string) []string {
 // A sum is what a range of rows adds up to: over chunks, over shards, in any order.
 type sum struct {
 	rows int64
+	// shards are the rows by shard, if it is of a whole end.
+	shards []int64
 	// hashes is the sum of the rows' hashes; negative if a row has no hash.
 	hashes big.Int
 }
@@ -184,16 +213,25 @@ type keySum struct {
 	rows      int32
 	// unhashed is set when a row has no hash.
 	unhashed bool
+	// shard is the number of one row's shard, others those of the others.
+	shard  int32
+	others []int32
 }
 
 func (k keySum) add(o keySum) keySum {
+	if k.rows == 0 {
+		return o
+	}
 	var carry uint64
 	k.low, carry = bits.Add64(k.low, o.low, 0)
 	k.high += o.high + carry
 	k.rows += o.rows
 	k.unhashed = k.unhashed || o.unhashed
+	k.others = append(append(k.others, o.shard), o.others...)
 	return k
 }
 
 // equal tells whether two sums show the same rows.
-func (k keySum) equal(o keySum) bool { return k == o && !k.unhashed }
+func (k keySum) equal(o keySum) bool {
+	return k.low == o.low && k.high == o.high && k.rows == o.rows && !k.unhashed && !o.unhashed
+}

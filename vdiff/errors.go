@@ -25,11 +25,12 @@ var (
 	ErrState = errors.New("vdiff is not pending")
 	// ErrNoKey means that a table has no primary key and no other NOT NULL unique key; leave it out with Options.Tables.
 	ErrNoKey = errors.New("table has no usable key")
-	// ErrZoneInKey means that a key has a DATETIME column in a workflow that converts them from a time zone.
-	ErrZoneInKey = errors.New("key with a DATETIME that is converted")
 )
 
-var errWaitTimeout = errors.New("wait timeout")
+var (
+	errWaitTimeout = errors.New("wait timeout")
+	errNoShard     = errors.New("no such shard")
+)
 
 // A NotFoundError names what isn't there.
 type NotFoundError struct {

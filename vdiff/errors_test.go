@@ -27,7 +27,7 @@ func (e *stateError) Error() string       { return "no good" }
 func (e *stateError) StreamState() string { return e.state }
 
 func TestErrors(t *testing.T) {
-	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE nokey (id INT)", "CREATE TABLE z (d DATETIME PRIMARY KEY)")
+	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE nokey (id INT)")
 	v := vdiff.New(w)
 	fails := func(what string, err error, want error, words ...string) {
 		t.Helper()
@@ -45,10 +45,6 @@ func TestErrors(t *testing.T) {
 	fails("unknown tables", err, vdiff.ErrNotFound, "neither, nope")
 	_, err = v.Create(t.Context(), vdiff.Options{})
 	fails("no key", err, vdiff.ErrNoKey, "nokey")
-	w.zone = time.UTC
-	_, err = v.Create(t.Context(), vdiff.Options{Tables: []string{"z"}})
-	fails("zone in key", err, vdiff.ErrZoneInKey, "z")
-	w.zone = nil
 	_, err = v.Show(t.Context(), vdiff.Last)
 	fails("none yet", err, vdiff.ErrNotFound, "last")
 	_, err = v.Show(t.Context(), "00000000-0000-4000-8000-000000000000")

@@ -53,7 +53,7 @@ func ExampleReport_String() {
 	fmt.Print(&vdiff.Report{
 		Workflow: "wf", Keyspace: "commerce", UUID: "6ba7b810-9dad-41d1-80b4-00c04fd430c8", State: vdiff.StateCompleted,
 		Tables: []*vdiff.TableReport{{
-			Table: "customer", State: vdiff.StateCompleted, MatchingRows: 4, MismatchedRows: 1,
+			Table: "customer", State: vdiff.StateCompleted, Counts: vdiff.Counts{MatchingRows: 4, MismatchedRows: 1},
 			Mismatched: []vdiff.Difference{{
 				Key:     vdiff.Values{{Column: "id", Text: "3"}},
 				Source:  vdiff.Values{{Column: "id", Text: "3"}, {Column: "email", Text: "a@b.c"}},

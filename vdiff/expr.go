@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -86,14 +85,14 @@ func frameExpr(c *replication.Column, col string) string {
 	return "IFNULL(CONCAT(" + framed + "),'N')"
 }
 
-// hashExpr is 64 bits of the SHA-256 of a row as an unsigned integer; NULL if the row is too long.
+// hashExpr is 64 bits of the SHA-256 of a row as an unsigned integer; NULL if the row is too long. columns are the SQL of the columns.
 //
 // CRC32 would be cheaper by a third, but it is linear: when two rows exchange a value, the XOR of the four checksums
 // is 0, and their sums agree once in about 10,000 times.
-func hashExpr(t *replication.Table) string {
+func hashExpr(t *replication.Table, columns []string) string {
 	parts := make([]string, len(t.Columns))
 	for i := range t.Columns {
-		parts[i] = frameExpr(&t.Columns[i], sqltext.Ident(t.Columns[i].Name))
+		parts[i] = frameExpr(&t.Columns[i], columns[i])
 	}
 	return "CAST(CONV(LEFT(SHA2(CONCAT(" + strings.Join(parts, ",") + "),256),16),16,10) AS UNSIGNED)"
 }

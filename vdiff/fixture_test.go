@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -70,8 +71,11 @@ type workflow struct {
 	name             string
 	sources, targets map[string]*sql.DB
 	tables           []*replication.Table
-	zone             *time.Location
-	sidecar          string
+	// route is that of all tables; pairs are TablePairs if they are set.
+	route   replication.Route
+	pairs   []replication.TablePair
+	zone    *time.Location
+	sidecar string
 	// wait is WaitApplied if it is set.
 	wait func(ctx context.Context, shard string, p replication.Position) error
 }
@@ -83,8 +87,15 @@ func (w *workflow) Databases(context.Context) (sources, targets map[string]*sql.
 	return w.sources, w.targets, nil
 }
 
-func (w *workflow) Tables(context.Context) ([]*replication.Table, *time.Location, error) {
-	return w.tables, w.zone, nil
+func (w *workflow) TablePairs(context.Context) ([]replication.TablePair, *time.Location, error) {
+	if w.pairs != nil {
+		return w.pairs, w.zone, nil
+	}
+	var pairs []replication.TablePair
+	for _, t := range w.tables {
+		pairs = append(pairs, replication.TablePair{Source: t, Target: t, Route: w.route})
+	}
+	return pairs, w.zone, nil
 }
 
 func (w *workflow) WaitApplied(ctx context.Context, shard string, p replication.Position) error {
@@ -176,4 +187,16 @@ func (w *workflow) fill(tb testing.TB, table string, n int, row func(i int) stri
 		statements = append(statements, "INSERT INTO "+table+" VALUES "+b.String()[1:])
 	}
 	w.both(tb, statements...)
+}
+
+// byID is the route of rows by their first column, an integer.
+func byID(of func(id int) int) replication.Route {
+	return replication.ByColumns([]int{0}, func(r replication.Row) (int, error) {
+		v, _, err := r.Next()
+		if err != nil {
+			return 0, err
+		}
+		id, err := strconv.Atoi(string(v))
+		return of(id), err
+	})
 }

@@ -84,11 +84,21 @@ func TestFrameTellsRowsApart(t *testing.T) {
 	}
 }
 
+// statementsOf takes a pair apart.
+func statementsOf(t *testing.T, p replication.TablePair, zone *time.Location) *subject {
+	t.Helper()
+	s, err := newSubject(p, []string{"0"}, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestSpanConditions(t *testing.T) {
-	s := newStatements(&replication.Table{
+	s := statementsOf(t, replication.TablePair{Source: &replication.Table{
 		Name: "we`ird", Columns: []replication.Column{{Name: "a", Kind: replication.KindInt}, {Name: "b", Kind: replication.KindText, Charset: "latin1"}, {Name: "c", Kind: replication.KindUint}},
 		Primary: replication.Index{Name: "PRIMARY", Columns: []int{2, 1, 0}},
-	})
+	}}, nil).source
 	key := func(c, b, a string) replication.Key { return replication.PackRow([]byte(c), []byte(b), []byte(a)) }
 	for _, tc := range []struct {
 		span replication.Span
@@ -109,7 +119,7 @@ func TestSpanConditions(t *testing.T) {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
 		}
 	}
-	if want := "FROM `we``ird` FORCE INDEX (`PRIMARY`)"; s.from != want {
+	if want := "FROM `we``ird` AS s FORCE INDEX (`PRIMARY`)"; s.from != want {
 		t.Errorf("got %s, want %s", s.from, want)
 	}
 	if _, err := s.where(replication.Span{Lo: replication.PackRow([]byte("1"))}); err == nil {
@@ -194,7 +204,7 @@ func TestProgress(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	now := start.Add(100 * time.Second)
 	table := func(estimate, done int64, s State) *TableReport {
-		return &TableReport{RowsEstimate: estimate, MatchingRows: done, State: s}
+		return &TableReport{RowsEstimate: estimate, Counts: Counts{MatchingRows: done}, State: s}
 	}
 	for _, tc := range []struct {
 		tables []*TableReport

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,12 +32,17 @@ type reader struct {
 	batch int
 }
 
-func newReader(e *end, st *statements, zone *time.Location) *reader {
+func newReader(e *end, st *statements) *reader {
 	r := &reader{end: e, st: st, batch: 1}
-	if zone != nil && hasDatetime(st.t) {
-		r.zone = zone
+	if hasDatetime(st.t) {
+		r.zone = st.zone
 	}
 	return r
+}
+
+// on is a reader of one shard.
+func (r *reader) on(shard int) *reader {
+	return &reader{end: &end{name: r.name, side: r.side, shards: r.shards[shard : shard+1]}, st: r.st, zone: r.zone, batch: 1}
 }
 
 // each runs a statement on every shard at once. row is never called by two shards at the same time; begin
@@ -108,10 +114,12 @@ func (r *reader) sumHere(ctx context.Context, span replication.Span) (*sum, erro
 	return total(parts), err
 }
 
+// total adds up the sums of shards.
 func total(parts []sum) *sum {
 	out := new(sum)
 	for i := range parts {
 		out.add(&parts[i])
+		out.shards = append(out.shards, parts[i].rows)
 	}
 	return out
 }
@@ -147,8 +155,13 @@ func (r *reader) row(v resultRow) (replication.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.zone != nil {
-			value = toUTC(c, value, r.zone)
+		if r.zone != nil && c.Kind == replication.KindDatetime {
+			// A time that there is not stays as it is, to be seen in the report.
+			if utc, err := toUTC(value, r.zone); err == nil {
+				value = utc
+			} else if slices.Contains(r.st.t.Primary.Columns, i) {
+				return nil, fmt.Errorf("column %s: %w", c.Name, err)
+			}
 		}
 		row = replication.AppendValue(row, value)
 	}
@@ -160,8 +173,11 @@ func (r *reader) key(v resultRow) (replication.Key, error) {
 	var key replication.Key
 	for i, c := range r.st.t.Primary.Columns {
 		value, err := canonical(&r.st.t.Columns[c], v[i])
+		if err == nil && r.zone != nil && r.st.t.Columns[c].Kind == replication.KindDatetime {
+			value, err = toUTC(value, r.zone)
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("column %s: %w", r.st.t.Columns[c].Name, err)
 		}
 		key = replication.AppendValue(key, value)
 	}
@@ -183,6 +199,7 @@ func (r *reader) hashes(ctx context.Context, span replication.Span) (map[string]
 		if err != nil {
 			return err
 		}
+		h.shard = int32(i)
 		parts[i][string(key)] = parts[i][string(key)].add(h)
 		return nil
 	})
@@ -222,9 +239,23 @@ func (r *reader) keyHash(v resultRow) (replication.Key, keySum, error) {
 	return key, keySum{rows: 1, low: n}, nil
 }
 
-// bound is a key about n rows into a span, nil if there are not that many.
+// bound is a key at most about n rows into a span, nil if there are not that many.
 func (r *reader) bound(ctx context.Context, span replication.Span, n int64) (replication.Key, error) {
-	text, err := r.st.bound(span, max(1, n/int64(len(r.shards))))
+	return r.cut(ctx, span, n, r.st.bound)
+}
+
+// scanBound is bound for all rows that the server has to look at.
+func (r *reader) scanBound(ctx context.Context, span replication.Span, n int64) (replication.Key, error) {
+	return r.cut(ctx, span, n, r.st.scanBound)
+}
+
+// cut finds a key by a statement.
+func (r *reader) cut(ctx context.Context, span replication.Span, n int64, statement func(replication.Span, int64) (string, error)) (replication.Key, error) {
+	n = max(1, n/int64(len(r.shards)))
+	if !r.st.t.Ordered {
+		return r.cutByServer(ctx, span, n, statement)
+	}
+	text, err := statement(span, n)
 	if err != nil {
 		return nil, err
 	}
@@ -239,24 +270,54 @@ func (r *reader) bound(ctx context.Context, span replication.Span, n int64) (rep
 	// Any of the keys would do; the smallest keeps the span small.
 	var out replication.Key
 	for _, k := range keys {
-		if k != nil && (out == nil || r.st.t.Ordered && r.st.t.Compare(k, out) < 0) {
+		if k != nil && (out == nil || r.st.t.Compare(k, out) < 0) {
 			out = k
 		}
 	}
 	return out, nil
 }
 
+// cutByServer is cut for keys that only servers can order: each shard is asked for a key before the one found so far.
+func (r *reader) cutByServer(ctx context.Context, span replication.Span, n int64, statement func(replication.Span, int64) (string, error)) (out replication.Key, err error) {
+	for i := range r.shards {
+		text, err := statement(span, n)
+		if err != nil {
+			return nil, err
+		}
+		one := r.on(i)
+		var key replication.Key
+		err = one.each(ctx, text, func(int) { key = nil }, func(_ int, v resultRow) (err error) {
+			key, err = one.key(v)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if key != nil {
+			out, span.Hi = key, key
+		}
+	}
+	return out, nil
+}
+
+// A held row is one that a shard holds.
+type held struct {
+	// shard is the number of the shard in its reader.
+	shard int
+	row   replication.Row
+}
+
 // lookup reads the rows of the first keys, as many keys as are sensible at once, from every shard: one list per
 // key. What the server takes for equal to a key is found, though its bytes may differ.
-func (r *reader) lookup(ctx context.Context, keys []replication.Key) ([][]replication.Row, error) {
+func (r *reader) lookup(ctx context.Context, keys []replication.Key) ([][]held, error) {
 	keys = keys[:min(len(keys), r.batch)]
 	text, err := r.st.lookup(keys)
 	if err != nil {
 		return nil, err
 	}
-	parts := make([][][]replication.Row, len(r.shards))
+	parts := make([][][]held, len(r.shards))
 	largest := 0
-	err = r.each(ctx, text, func(i int) { parts[i] = make([][]replication.Row, len(keys)) }, func(i int, v resultRow) error {
+	err = r.each(ctx, text, func(i int) { parts[i] = make([][]held, len(keys)) }, func(i int, v resultRow) error {
 		n, err := strconv.Atoi(string(v[0]))
 		if err != nil || n < 0 || n >= len(keys) {
 			return fmt.Errorf("key number %.20q in a result of %d keys", []byte(v[0]), len(keys))
@@ -266,7 +327,7 @@ func (r *reader) lookup(ctx context.Context, keys []replication.Key) ([][]replic
 			return err
 		}
 		largest = max(largest, len(row))
-		parts[i][n] = append(parts[i][n], row)
+		parts[i][n] = append(parts[i][n], held{i, row})
 		return nil
 	})
 	if err != nil {
@@ -280,49 +341,4 @@ func (r *reader) lookup(ctx context.Context, keys []replication.Key) ([][]replic
 		}
 	}
 	return out, nil
-}
-
-// A moment is where a source stands: by shard name, the transactions that are visible, and those under way.
-type moment struct {
-	positions map[string]replication.Position
-	owned     map[string]bool
-}
-
-// now reads where every shard stands.
-func (e *end) now(ctx context.Context) (*moment, error) {
-	m := &moment{positions: map[string]replication.Position{}, owned: map[string]bool{}}
-	for _, s := range e.shards {
-		p, owned, err := s.position(ctx, e.side)
-		if err != nil {
-			return nil, fmt.Errorf("%s shard %s: position: %w", e.name, s.name, err)
-		}
-		m.positions[s.name] = p
-		for _, g := range owned {
-			m.owned[s.name+" "+g] = true
-		}
-	}
-	return m, nil
-}
-
-// still tells whether nothing was committed or under way between m and a later moment.
-func (m *moment) still(later *moment) bool {
-	if len(m.owned) > 0 || len(later.owned) > 0 {
-		return false
-	}
-	for name, p := range m.positions {
-		if p.Flavor() != replication.FlavorMySQL || !p.Equal(later.positions[name]) {
-			return false
-		}
-	}
-	return true
-}
-
-// overlaps tells whether a transaction that was under way at m still is.
-func (m *moment) overlaps(later *moment) bool {
-	for g := range m.owned {
-		if later.owned[g] {
-			return true
-		}
-	}
-	return false
 }

@@ -114,64 +114,114 @@ func (r *Report) Progress(now time.Time) Progress {
 	return p
 }
 
-// A TableReport is what the comparison of one table has found so far. The counts are of rows that were
-// compared, not of rows that should be there.
+// Counts are numbers of rows that were compared, not of rows that should be there.
+type Counts struct {
+	// MatchingRows are on both ends and equal; MismatchedRows are on both ends, with the same key, and differ; the extra
+	// ones are on one end only. A key that the server takes for equal though its bytes differ ('a' and 'A') is the same key. A row that
+	// is on two target shards is extra on one of them. A table that every target shard holds whole counts once for each.
+	MatchingRows, MismatchedRows, ExtraRowsSource, ExtraRowsTarget int64
+	// MisplacedRows are on another target shard than the VSchema says, so that a vtgate does not find them. They are counted above too.
+	MisplacedRows int64 `json:",omitempty"`
+}
+
+// RowsCompared is the number of rows that have been compared: a row that is on both ends counts once.
+func (c *Counts) RowsCompared() int64 {
+	return c.MatchingRows + c.MismatchedRows + c.ExtraRowsSource + c.ExtraRowsTarget
+}
+
+// HasMismatch tells whether a difference has been found.
+func (c *Counts) HasMismatch() bool {
+	return c.MismatchedRows > 0 || c.ExtraRowsSource > 0 || c.ExtraRowsTarget > 0 || c.MisplacedRows > 0
+}
+
+// A TableReport is what the comparison of one table has found so far.
 type TableReport struct {
+	// Table is the name on the target.
 	Table string
 	State State
-	// RowsEstimate is the source's own estimate of the table's size when the comparison began.
+	// RowsEstimate is the source's own estimate of the table's size when the comparison began, for each copy that the target has.
 	RowsEstimate int64
-	// MatchingRows are on both ends and equal; MismatchedRows are on both ends, with the same key, and differ; the extra
-	// ones are on one end only. A key that the server takes for equal though its bytes differ ('a' and 'A') is the same key.
-	MatchingRows, MismatchedRows, ExtraRowsSource, ExtraRowsTarget int64
+	// Counts are of all shards.
+	Counts
 	// RowsUnsettled changed each time that they were read, so there is no verdict on them. Compare again when there are
 	// fewer writes.
 	RowsUnsettled int64
-	// The samples hold the first differences of each kind, Options.MaxSampleRows at most. The counts above are
+	// The samples hold the first differences of each kind, Options.MaxSampleRows at most of each target shard. The counts above are
 	// complete all the same.
 	Mismatched, ExtraSource, ExtraTarget []Difference
+	Misplaced                            []Difference `json:",omitempty"`
+	// Shards are the counts of the target shards that the table is compared on, sorted by name.
+	Shards []*ShardReport
 	// LastKey is the key up to which the table has been compared, for people: values separated by ", ".
 	LastKey   string
 	UpdatedAt time.Time
 }
 
-// RowsCompared is the number of rows that have been compared: a row that is on both ends counts once.
-func (t *TableReport) RowsCompared() int64 {
-	return t.MatchingRows + t.MismatchedRows + t.ExtraRowsSource + t.ExtraRowsTarget
+// A ShardReport is what the comparison of one table has found on one target shard. A row of the source that is nowhere on the target
+// counts where it belongs.
+type ShardReport struct {
+	Shard string
+	Counts
 }
 
-// HasMismatch tells whether a difference has been found.
-func (t *TableReport) HasMismatch() bool {
-	return t.MismatchedRows > 0 || t.ExtraRowsSource > 0 || t.ExtraRowsTarget > 0
+// Shard is the report of a target shard; nil if the table isn't compared there.
+func (t *TableReport) Shard(name string) *ShardReport {
+	for _, s := range t.Shards {
+		if s.Shard == name {
+			return s
+		}
+	}
+	return nil
 }
 
-// A Difference is a row that is not the same on both ends.
+// on is Shard for counting; a shard that there is not gets a report that nobody reads.
+func (t *TableReport) on(shard string) *ShardReport {
+	if s := t.Shard(shard); s != nil {
+		return s
+	}
+	return new(ShardReport)
+}
+
+// A Difference is a row that is not the same on both ends, or on the wrong shard.
 type Difference struct {
-	// Key are the values of the identifying columns; of the source's row if there is one.
+	// Key are the values of the identifying columns; of the source's row if there is one. Columns have the target's names.
 	Key Values
 	// Source and Target are the row on either end; nil where it is not there.
 	Source, Target Values
 	// Columns are the names of the columns that differ, in table order; nil for an extra row.
 	Columns []string
+	// Shard is the target shard that the row is on; where it belongs if it is on the source only; empty if no keyspace
+	// id can be computed for it. SourceShard is the source shard that it is on, empty if it is on none.
+	Shard, SourceShard string
+	// Belongs is set for misplaced rows: the target shard where the row should be; empty if no keyspace id can be computed.
+	Belongs string `json:",omitempty"`
 }
 
-// add counts a difference and keeps it as a sample if there is room. A nil row is one that isn't there.
-func (t *TableReport) add(d *display, source, target replication.Row) error {
-	count, samples := &t.MismatchedRows, &t.Mismatched
+// A find is a pair of rows that differ, nil where there is none.
+type find struct {
+	source, target replication.Row
+	// from is the source's shard, shard the target's.
+	from, shard string
+}
+
+// add counts a difference and keeps it as a sample if there is room.
+func (t *TableReport) add(d *display, f find) error {
+	on := t.on(f.shard)
+	count, one, samples := &t.MismatchedRows, &on.MismatchedRows, &t.Mismatched
 	switch {
-	case target == nil:
-		count, samples = &t.ExtraRowsSource, &t.ExtraSource
-	case source == nil:
-		count, samples = &t.ExtraRowsTarget, &t.ExtraTarget
+	case f.target == nil:
+		count, one, samples = &t.ExtraRowsSource, &on.ExtraRowsSource, &t.ExtraSource
+	case f.source == nil:
+		count, one, samples = &t.ExtraRowsTarget, &on.ExtraRowsTarget, &t.ExtraTarget
 	}
 	*count++
-	if len(*samples) >= d.samples {
-		return nil
-	}
-	diff, err := d.difference(source, target)
-	if err != nil {
-		return err
-	}
-	*samples = append(*samples, diff)
-	return nil
+	*one++
+	return d.sample(samples, f, "")
+}
+
+// addMisplaced is add for a row that is on one shard and belongs on another.
+func (t *TableReport) addMisplaced(d *display, shard, belongs string, row replication.Row) error {
+	t.MisplacedRows++
+	t.on(shard).MisplacedRows++
+	return d.sample(&t.Misplaced, find{target: row, shard: shard}, belongs)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The shapes of Vitess's VDiff report. Ours has more: RowsUnsettled, Columns and Key of a difference.
+// The shapes of Vitess's VDiff report. Ours has more: RowsUnsettled, MisplacedRows, and Columns, Key and shards of a difference.
 type (
 	jsonReport struct {
 		Workflow, Keyspace, State, UUID string
@@ -17,14 +17,23 @@ type (
 		Shards                          string
 		StartedAt                       string
 		CompletedAt                     string                           `json:",omitempty"`
+		ShardSummaries                  map[string]jsonShard             `json:",omitempty"`
 		TableSummary                    map[string]jsonTable             `json:",omitempty"`
 		Reports                         map[string]map[string]jsonSample `json:",omitempty"`
 		Errors                          map[string]string                `json:",omitempty"`
 		Progress                        *jsonProgress                    `json:",omitempty"`
 	}
+	jsonShard struct {
+		State       string
+		StartedAt   string
+		CompletedAt string `json:",omitempty"`
+		LastError   string `json:",omitempty"`
+		TableStates map[string]jsonTable
+	}
 	jsonTable struct {
 		TableName, State                                                             string
 		RowsCompared, MatchingRows, MismatchedRows, ExtraRowsSource, ExtraRowsTarget int64
+		MisplacedRows                                                                int64 `json:",omitempty"`
 		RowsUnsettled                                                                int64 `json:",omitempty"`
 		HasMismatch                                                                  bool
 		LastUpdated                                                                  string `json:",omitempty"`
@@ -32,10 +41,20 @@ type (
 	jsonSample struct {
 		TableName                                                                     string
 		ProcessedRows, MatchingRows, MismatchedRows, ExtraRowsSource, ExtraRowsTarget int64
+		MisplacedRows                                                                 int64          `json:",omitempty"`
 		ExtraRowsSourceSample, ExtraRowsTargetSample                                  []jsonRow      `json:",omitempty"`
 		MismatchedRowsSample                                                          []jsonMismatch `json:",omitempty"`
+		MisplacedRowsSample                                                           []jsonStray    `json:",omitempty"`
 	}
-	jsonRow      struct{ Row Values }
+	jsonRow struct {
+		Row         Values
+		SourceShard string `json:",omitempty"`
+	}
+	jsonStray struct {
+		Row Values
+		// Shard is where the row should be.
+		BelongsTo string
+	}
 	jsonMismatch struct {
 		Key            Values
 		Columns        []string
@@ -60,23 +79,31 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		Workflow: r.Workflow, Keyspace: r.Keyspace, State: string(r.State), UUID: r.UUID,
 		RowsCompared: r.RowsCompared(), RowsUnsettled: r.Unsettled(), HasMismatch: r.HasMismatch(), Shards: r.shards(),
 		StartedAt: timeText(r.StartedAt), CompletedAt: timeText(r.CompletedAt),
-		TableSummary: map[string]jsonTable{}, Reports: map[string]map[string]jsonSample{},
+		ShardSummaries: map[string]jsonShard{}, TableSummary: map[string]jsonTable{}, Reports: map[string]map[string]jsonSample{},
 	}
 	if r.LastError != "" {
-		out.Errors = map[string]string{r.shards(): r.LastError}
+		out.Errors = map[string]string{r.shards(): r.LastError} // of no shard in particular
 	}
 	if r.State == StateStarted {
 		p := r.Progress(time.Now())
 		out.Progress = &jsonProgress{p.Percentage, timeText(p.ETA)}
 	}
+	for _, name := range r.TargetShards {
+		out.ShardSummaries[name] = jsonShard{
+			State: out.State, StartedAt: out.StartedAt, CompletedAt: out.CompletedAt, LastError: r.LastError, TableStates: map[string]jsonTable{},
+		}
+	}
 	for _, t := range r.Tables {
-		out.TableSummary[t.Table] = jsonTable{
-			TableName: t.Table, State: string(t.State), RowsCompared: t.RowsCompared(), MatchingRows: t.MatchingRows,
-			MismatchedRows: t.MismatchedRows, ExtraRowsSource: t.ExtraRowsSource, ExtraRowsTarget: t.ExtraRowsTarget,
-			RowsUnsettled: t.RowsUnsettled, HasMismatch: t.HasMismatch(), LastUpdated: timeText(t.UpdatedAt),
+		out.TableSummary[t.Table] = t.summary(&t.Counts)
+		for _, on := range t.Shards {
+			one := t.summary(&on.Counts)
+			one.RowsUnsettled = 0 // known of the table only
+			if s, ok := out.ShardSummaries[on.Shard]; ok {
+				s.TableStates[t.Table] = one
+			}
 		}
 		if t.HasMismatch() {
-			out.Reports[t.Table] = map[string]jsonSample{r.shards(): t.samples()}
+			out.Reports[t.Table] = r.samples(t)
 		}
 	}
 	return json.Marshal(out)
@@ -84,21 +111,53 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 
 func (r *Report) shards() string { return strings.Join(r.TargetShards, ",") }
 
-func (t *TableReport) samples() jsonSample {
-	s := jsonSample{
-		TableName: t.Table, ProcessedRows: t.RowsCompared(), MatchingRows: t.MatchingRows, MismatchedRows: t.MismatchedRows,
-		ExtraRowsSource: t.ExtraRowsSource, ExtraRowsTarget: t.ExtraRowsTarget,
+func (t *TableReport) summary(c *Counts) jsonTable {
+	return jsonTable{
+		TableName: t.Table, State: string(t.State), RowsCompared: c.RowsCompared(), MatchingRows: c.MatchingRows,
+		MismatchedRows: c.MismatchedRows, ExtraRowsSource: c.ExtraRowsSource, ExtraRowsTarget: c.ExtraRowsTarget, MisplacedRows: c.MisplacedRows,
+		RowsUnsettled: t.RowsUnsettled, HasMismatch: c.HasMismatch(), LastUpdated: timeText(t.UpdatedAt),
 	}
-	for _, d := range t.ExtraSource {
-		s.ExtraRowsSourceSample = append(s.ExtraRowsSourceSample, jsonRow{d.Source})
+}
+
+// samples are a table's differences by target shard. One that is on no shard, since no keyspace id can be computed for it, is
+// under "".
+func (r *Report) samples(t *TableReport) map[string]jsonSample {
+	out := map[string]jsonSample{}
+	for _, on := range t.Shards {
+		if on.HasMismatch() {
+			out[on.Shard] = jsonSample{
+				TableName: t.Table, ProcessedRows: on.RowsCompared(), MatchingRows: on.MatchingRows, MismatchedRows: on.MismatchedRows,
+				ExtraRowsSource: on.ExtraRowsSource, ExtraRowsTarget: on.ExtraRowsTarget, MisplacedRows: on.MisplacedRows,
+			}
+		}
 	}
-	for _, d := range t.ExtraTarget {
-		s.ExtraRowsTargetSample = append(s.ExtraRowsTargetSample, jsonRow{d.Target})
+	each := func(list []Difference, f func(*jsonSample, Difference)) {
+		for _, d := range list {
+			s := out[d.Shard]
+			s.TableName = t.Table
+			f(&s, d)
+			out[d.Shard] = s
+		}
 	}
-	for _, d := range t.Mismatched {
-		s.MismatchedRowsSample = append(s.MismatchedRowsSample, jsonMismatch{d.Key, d.Columns, jsonRow{d.Source}, jsonRow{d.Target}})
+	row := func(v Values, shard string) jsonRow {
+		if len(r.SourceShards) < 2 {
+			shard = ""
+		}
+		return jsonRow{v, shard}
 	}
-	return s
+	each(t.ExtraSource, func(s *jsonSample, d Difference) {
+		s.ExtraRowsSourceSample = append(s.ExtraRowsSourceSample, row(d.Source, d.SourceShard))
+	})
+	each(t.ExtraTarget, func(s *jsonSample, d Difference) {
+		s.ExtraRowsTargetSample = append(s.ExtraRowsTargetSample, row(d.Target, ""))
+	})
+	each(t.Mismatched, func(s *jsonSample, d Difference) {
+		s.MismatchedRowsSample = append(s.MismatchedRowsSample, jsonMismatch{d.Key, d.Columns, row(d.Source, d.SourceShard), row(d.Target, "")})
+	})
+	each(t.Misplaced, func(s *jsonSample, d Difference) {
+		s.MisplacedRowsSample = append(s.MisplacedRowsSample, jsonStray{d.Target, d.Belongs})
+	})
+	return out
 }
 
 // String is the report as text: a summary as Vitess prints it, then a line for each sample.
@@ -137,23 +196,51 @@ func (r *Report) String() string {
 func (t *TableReport) write(line func(format string, args ...any)) {
 	line("")
 	line("Table %s: %s", t.Table, t.State)
-	line("\tRowsCompared:    %d", t.RowsCompared())
-	line("\tMatchingRows:    %d", t.MatchingRows)
-	line("\tMismatchedRows:  %d", t.MismatchedRows)
-	line("\tExtraRowsSource: %d", t.ExtraRowsSource)
-	line("\tExtraRowsTarget: %d", t.ExtraRowsTarget)
+	t.Counts.write("\t", line)
 	if t.RowsUnsettled > 0 {
 		line("\tRowsUnsettled:   %d", t.RowsUnsettled)
 	}
+	on := func(d Difference) string { return "" }
+	if len(t.Shards) > 1 {
+		on = func(d Difference) string { return " on shard " + d.Shard }
+		for _, s := range t.Shards {
+			line("\tShard %s:", s.Shard)
+			s.Counts.write("\t\t", line)
+		}
+	}
+	from := func(d Difference) string {
+		if d.SourceShard == "" || len(t.Shards) < 2 {
+			return ""
+		}
+		return " (shard " + d.SourceShard + ")"
+	}
 	for _, d := range t.Mismatched {
-		line("\tdiffers in %s: %s", strings.Join(d.Columns, ", "), d.Key)
-		line("\t\tsource: %s", d.Source)
+		line("\tdiffers%s in %s: %s", on(d), strings.Join(d.Columns, ", "), d.Key)
+		line("\t\tsource%s: %s", from(d), d.Source)
 		line("\t\ttarget: %s", d.Target)
 	}
 	for _, d := range t.ExtraSource {
-		line("\tonly on the source: %s", d.Source)
+		line("\tonly on the source%s: %s", from(d), d.Source)
 	}
 	for _, d := range t.ExtraTarget {
-		line("\tonly on the target: %s", d.Target)
+		line("\tonly on the target%s: %s", on(d), d.Target)
+	}
+	for _, d := range t.Misplaced {
+		home := "shard " + d.Belongs
+		if d.Belongs == "" {
+			home = "no shard"
+		}
+		line("\ton shard %s, belongs on %s: %s", d.Shard, home, d.Target)
+	}
+}
+
+func (c *Counts) write(indent string, line func(format string, args ...any)) {
+	line("%sRowsCompared:    %d", indent, c.RowsCompared())
+	line("%sMatchingRows:    %d", indent, c.MatchingRows)
+	line("%sMismatchedRows:  %d", indent, c.MismatchedRows)
+	line("%sExtraRowsSource: %d", indent, c.ExtraRowsSource)
+	line("%sExtraRowsTarget: %d", indent, c.ExtraRowsTarget)
+	if c.MisplacedRows > 0 {
+		line("%sMisplacedRows:   %d", indent, c.MisplacedRows)
 	}
 }

@@ -44,7 +44,7 @@ func (v *VDiff) resume(ctx context.Context, uuid string, interrupted State) (*Re
 	r := rec.report
 	r.Options = r.Options.withDefaults()
 	r.State, r.StartedAt, r.CompletedAt, r.LastError, r.Tables = StateStarted, time.Time{}, time.Time{}, "", nil
-	r.SourceShards = s.source.names()
+	r.SourceShards, r.TargetShards = s.source.names(), s.target.names()
 	return s.run(ctx, rec, interrupted)
 }
 
@@ -104,18 +104,23 @@ func (s *session) compare(ctx context.Context, rec *record) error {
 	if err := s.running(ctx); err != nil {
 		return err
 	}
-	tables, zone, err := s.tables(ctx, r.Options.Tables)
+	subjects, err := s.subjects(ctx, r.Options.Tables)
 	if err != nil {
 		return err
 	}
 	if err := s.store.log(ctx, rec.id, "State changed to: "+string(StateStarted)); err != nil {
 		return err
 	}
-	for _, t := range tables {
-		report := &TableReport{Table: t.Name, State: StatePending}
-		if report.RowsEstimate, err = s.source.estimate(ctx, t); err != nil {
+	differs := make([]*differ, len(subjects))
+	for i, t := range subjects {
+		if differs[i], err = s.differ(t, r.Options); err != nil {
+			return fmt.Errorf("table %s: %w", t.t.Name, err)
+		}
+		report := differs[i].report
+		if report.RowsEstimate, err = differs[i].source.estimate(ctx, t.pair.Source.Name); err != nil {
 			return err
 		}
+		report.RowsEstimate *= int64(len(differs[i].lanes))
 		if err := s.store.saveTable(ctx, rec.id, report, nil); err != nil {
 			return err
 		}
@@ -123,22 +128,46 @@ func (s *session) compare(ctx context.Context, rec *record) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.Options.Parallel)
-	for i, t := range tables {
-		g.Go(func() error { return s.compareTable(gctx, rec, t, r.Tables[i], zone) })
+	for _, d := range differs {
+		g.Go(func() error { return s.compareTable(gctx, rec, d) })
 	}
 	return g.Wait()
 }
 
-func (s *session) compareTable(ctx context.Context, rec *record, t *replication.Table, report *TableReport, zone *time.Location) error {
+// differ prepares the comparison of a table.
+func (s *session) differ(t *subject, opts Options) (*differ, error) {
+	d := &differ{
+		wf: s.wf, place: t.place, waitTimeout: opts.WaitTimeout, report: &TableReport{Table: t.t.Name, State: StatePending},
+		display: display{t: t.t, samples: opts.MaxSampleRows, cut: max(0, opts.ColumnTruncate)},
+	}
+	source, err := s.source.only(t.pair.SourceShards)
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.target.only(t.holders)
+	if err != nil {
+		return nil, err
+	}
+	d.source = newReader(source, t.source)
+	r := newReader(target, t.target)
+	if t.pair.Route.Every() {
+		for i := range target.shards {
+			d.lanes = append(d.lanes, &lane{differ: d, target: r.on(i)})
+		}
+	} else {
+		d.lanes = []*lane{{differ: d, target: r}}
+	}
+	for _, name := range target.names() {
+		d.report.Shards = append(d.report.Shards, &ShardReport{Shard: name})
+	}
+	return d, nil
+}
+
+func (s *session) compareTable(ctx context.Context, rec *record, d *differ) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	opts, st := rec.report.Options, newStatements(t)
-	d := &differ{
-		wf: s.wf, source: newReader(s.source, st, zone), target: newReader(s.target, st, nil),
-		waitTimeout: opts.WaitTimeout, report: report,
-		display: display{t: t, samples: opts.MaxSampleRows, cut: max(0, opts.ColumnTruncate)},
-	}
+	report := d.report
 	var last replication.Key
 	var saved time.Time
 	save := func(ctx context.Context, state State) error {
@@ -155,7 +184,7 @@ func (s *session) compareTable(ctx context.Context, rec *record, t *replication.
 		}
 		return save(ctx, StateStarted)
 	}
-	if err := errors.Join(s.store.log(ctx, rec.id, fmt.Sprintf("started: table '%s'", t.Name)), save(ctx, StateStarted)); err != nil {
+	if err := errors.Join(s.store.log(ctx, rec.id, fmt.Sprintf("started: table '%s'", report.Table)), save(ctx, StateStarted)); err != nil {
 		return err
 	}
 	if err := d.run(ctx); err != nil {
@@ -168,21 +197,21 @@ func (s *session) compareTable(ctx context.Context, rec *record, t *replication.
 		}
 		return errors.Join(err, save(cctx, state))
 	}
-	return errors.Join(save(ctx, StateCompleted), s.store.log(ctx, rec.id, fmt.Sprintf("completed: table '%s'", t.Name)))
+	return errors.Join(save(ctx, StateCompleted), s.store.log(ctx, rec.id, fmt.Sprintf("completed: table '%s'", report.Table)))
 }
 
 // estimate is the number of rows of a table as the servers estimate it.
-func (e *end) estimate(ctx context.Context, t *replication.Table) (int64, error) {
+func (e *end) estimate(ctx context.Context, table string) (int64, error) {
 	var all int64
 	for _, s := range e.shards {
 		var n int64
 		err := s.query(ctx, e.side, "SELECT /*+ SET_VAR(information_schema_stats_expiry=0) */ COALESCE(MAX(TABLE_ROWS),0) FROM information_schema.TABLES"+
-			" WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME="+sqltext.String(t.Name), func() {}, func(v resultRow) (err error) {
+			" WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME="+sqltext.String(table), func() {}, func(v resultRow) (err error) {
 			n, err = strconv.ParseInt(string(v[0]), 10, 64)
 			return err
 		})
 		if err != nil {
-			return 0, fmt.Errorf("%s shard %s: size of table %s: %w", e.name, s.name, t.Name, err)
+			return 0, fmt.Errorf("%s shard %s: size of table %s: %w", e.name, s.name, table, err)
 		}
 		all += n
 	}

@@ -1,6 +1,7 @@
 package vdiff
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"slices"
@@ -12,11 +13,12 @@ import (
 
 // How long keys that look different are read again.
 const (
-	// sameReads is the number of repeated reads after which a difference counts that nothing explains.
-	sameReads = 5
+	// sameReads is the number of repeated reads after which a difference counts that nothing explains. A row that has two values
+	// in turn all the time looks so in one of 4^sameReads cases.
+	sameReads = 8
 	// minRounds and maxRounds bound the reads of a key that changes all the time, settleTime those of a key
 	// that waits for a slow transaction.
-	minRounds, maxRounds = 8, 40
+	minRounds, maxRounds = 12, 50
 	settleTime           = 60 * time.Second
 	// settleKeys is the number of keys from which on they are settled without waiting for more.
 	settleKeys = 5000
@@ -27,13 +29,13 @@ const (
 // A fingerprint stands for the rows that one end has for a key.
 type fingerprint [sha256.Size]byte
 
-func fingerprintOf(rows []replication.Row) fingerprint {
+func fingerprintOf(rows []held) fingerprint {
 	h := sha256.New()
 	var head replication.Row
 	for _, r := range rows {
-		head = replication.AppendLength(head[:0], len(r))
+		head = replication.AppendLength(head[:0], len(r.row))
 		h.Write(head)
-		h.Write(r)
+		h.Write(r.row)
 	}
 	return fingerprint(h.Sum(nil))
 }
@@ -86,12 +88,12 @@ func (s *suspect) judge(source, target fingerprint, before, after *moment) verdi
 }
 
 // settle reads all suspects again until each is found equal or different.
-func (d *differ) settle(ctx context.Context) error {
-	keys := d.suspects
-	d.suspects = nil
+func (l *lane) settle(ctx context.Context) error {
+	keys := l.suspects
+	l.suspects = nil
 	// Samples come in key order as far as it is known, and in the same order each time.
 	slices.SortFunc(keys, func(a, b replication.Key) int {
-		if t := d.source.st.t; t.Ordered {
+		if t := l.source.st.t; t.Ordered {
 			return t.Compare(a, b)
 		}
 		return slices.Compare(a, b)
@@ -105,7 +107,7 @@ func (d *differ) settle(ctx context.Context) error {
 	start, backoff := time.Now(), retry.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
 	for round := 1; len(open) > 0; round++ {
 		var err error
-		if open, err = d.round(ctx, open, counted); err != nil || len(open) == 0 {
+		if open, err = l.round(ctx, open, counted); err != nil || len(open) == 0 {
 			return err
 		}
 		if round >= maxRounds || round >= minRounds && time.Since(start) > settleTime {
@@ -123,10 +125,10 @@ func (d *differ) settle(ctx context.Context) error {
 	for _, s := range open {
 		// Rows that stay the same and different are a difference, however long a transaction is under way.
 		if s.same < sameReads {
-			d.report.RowsUnsettled++
+			l.report.RowsUnsettled++
 			continue
 		}
-		if err := d.conclude(ctx, s, counted); err != nil {
+		if err := l.conclude(ctx, s, counted); err != nil {
 			return err
 		}
 	}
@@ -134,14 +136,14 @@ func (d *differ) settle(ctx context.Context) error {
 }
 
 // round reads the rows of all open suspects on both ends once, and returns those that stay open.
-func (d *differ) round(ctx context.Context, open []*suspect, counted map[[2]fingerprint]bool) ([]*suspect, error) {
+func (l *lane) round(ctx context.Context, open []*suspect, counted map[[2]fingerprint]bool) ([]*suspect, error) {
 	var left []*suspect
 	for len(open) > 0 {
 		keys := make([]replication.Key, len(open))
 		for i := range keys {
 			keys[i] = open[i].key
 		}
-		p, err := d.pair(ctx, keys)
+		p, err := l.pair(ctx, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +157,7 @@ func (d *differ) round(ctx context.Context, open []*suspect, counted map[[2]fing
 			}
 			if pair := [2]fingerprint{fs, ft}; !counted[pair] || len(p.source[i])+len(p.target[i]) == 0 {
 				counted[pair] = true
-				if err := d.count(p.source[i], p.target[i], v); err != nil {
+				if err := l.count(p.source[i], p.target[i], v); err != nil {
 					return nil, err
 				}
 			}
@@ -166,8 +168,8 @@ func (d *differ) round(ctx context.Context, open []*suspect, counted map[[2]fing
 }
 
 // conclude reads a suspect's rows a last time and counts them as they are.
-func (d *differ) conclude(ctx context.Context, s *suspect, counted map[[2]fingerprint]bool) error {
-	p, err := d.pair(ctx, []replication.Key{s.key})
+func (l *lane) conclude(ctx context.Context, s *suspect, counted map[[2]fingerprint]bool) error {
+	p, err := l.pair(ctx, []replication.Key{s.key})
 	if err != nil {
 		return err
 	}
@@ -178,39 +180,39 @@ func (d *differ) conclude(ctx context.Context, s *suspect, counted map[[2]finger
 	}
 	if pair := [2]fingerprint{fs, ft}; !counted[pair] {
 		counted[pair] = true
-		return d.count(p.source[0], p.target[0], v)
+		return l.count(p.source[0], p.target[0], v)
 	}
 	return nil
 }
 
 // A pairRead holds the rows of some keys, by key, as both ends had them.
 type pairRead struct {
-	source, target [][]replication.Row
+	source, target [][]held
 	before, after  *moment
 }
 
 // pair reads the rows of the first of keys, as many as memory allows, and waits for the target once.
-func (d *differ) pair(ctx context.Context, keys []replication.Key) (p pairRead, err error) {
-	if p.before, err = d.source.now(ctx); err != nil {
+func (l *lane) pair(ctx context.Context, keys []replication.Key) (p pairRead, err error) {
+	if p.before, err = l.source.now(ctx); err != nil {
 		return p, err
 	}
-	for held := 0; len(p.source) < len(keys) && held < settleBytes; {
-		rows, err := d.source.lookup(ctx, keys[len(p.source):])
+	for size := 0; len(p.source) < len(keys) && size < settleBytes; {
+		rows, err := l.source.lookup(ctx, keys[len(p.source):])
 		if err != nil {
 			return p, err
 		}
 		p.source = append(p.source, rows...)
 		for _, list := range rows {
 			for _, r := range list {
-				held += len(r)
+				size += len(r.row)
 			}
 		}
 	}
-	if err = d.catchUp(ctx); err != nil {
+	if err = l.catchUp(ctx); err != nil {
 		return p, err
 	}
 	for len(p.target) < len(p.source) {
-		rows, err := d.target.lookup(ctx, keys[len(p.target):len(p.source)])
+		rows, err := l.target.lookup(ctx, keys[len(p.target):len(p.source)])
 		if err != nil {
 			return p, err
 		}
@@ -218,12 +220,18 @@ func (d *differ) pair(ctx context.Context, keys []replication.Key) (p pairRead, 
 	}
 	for i := range p.source {
 		sortRows(p.source[i])
-		sortRows(p.target[i])
+		// Of equal rows, one on the wrong shard comes last: it is the one too many.
+		slices.SortStableFunc(p.target[i], func(a, b held) int {
+			if c := slices.Compare(a.row, b.row); c != 0 {
+				return c
+			}
+			return compareBool(l.strayed(a), l.strayed(b))
+		})
 	}
-	p.after, err = d.source.now(ctx)
+	p.after, err = l.source.now(ctx)
 	return p, err
 }
 
-func sortRows(rows []replication.Row) {
-	slices.SortFunc(rows, func(a, b replication.Row) int { return slices.Compare(a, b) })
+func sortRows(rows []held) {
+	slices.SortFunc(rows, func(a, b held) int { return cmp.Or(slices.Compare(a.row, b.row), a.shard-b.shard) })
 }

@@ -11,7 +11,7 @@ func fp(s string) fingerprint {
 	if s == "" {
 		return fingerprintOf(nil)
 	}
-	return fingerprintOf([]replication.Row{replication.Row(s)})
+	return fingerprintOf([]held{{row: replication.Row(s)}})
 }
 
 // at is a moment at which n transactions are visible and others are under way.
@@ -48,7 +48,8 @@ func TestJudge(t *testing.T) {
 		"the target lags behind what it must show": {busy(1, "b", "a", verdictOpen), busy(3, "c", "b", verdictOpen)},
 		"different on a busy source": {
 			busy(1, "a", "b", verdictOpen), busy(2, "a", "b", verdictOpen), busy(3, "a", "b", verdictOpen), busy(4, "a", "b", verdictOpen),
-			busy(5, "a", "b", verdictOpen), busy(6, "a", "b", verdictDifferent),
+			busy(5, "a", "b", verdictOpen), busy(6, "a", "b", verdictOpen), busy(7, "a", "b", verdictOpen), busy(8, "a", "b", verdictOpen),
+			busy(9, "a", "b", verdictDifferent),
 		},
 		"a change begins the count anew": {
 			busy(1, "a", "b", verdictOpen), busy(2, "a", "b", verdictOpen), busy(3, "a", "b", verdictOpen), busy(4, "a", "b", verdictOpen), busy(5, "a", "b", verdictOpen),
@@ -61,7 +62,7 @@ func TestJudge(t *testing.T) {
 		},
 		"a slow commit of something else": {
 			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
-			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
+			stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen), stalled(1, "a", "b", verdictOpen),
 			{"a", "b", at(t, 2), at(t, 3, "other"), verdictDifferent},
 		},
 	} {
@@ -103,14 +104,14 @@ func TestParseOwned(t *testing.T) {
 func TestCountPairsRows(t *testing.T) {
 	table := &replication.Table{Name: "t", Columns: []replication.Column{{Name: "a", Kind: replication.KindInt}}, Primary: replication.Index{Columns: []int{0}}}
 	row := func(s string) replication.Row { return replication.PackRow([]byte(s)) }
-	rows := func(values ...string) (out []replication.Row) {
+	rows := func(values ...string) (out []held) {
 		for _, v := range values {
-			out = append(out, row(v))
+			out = append(out, held{row: row(v)})
 		}
 		return out
 	}
 	for _, tc := range []struct {
-		source, target []replication.Row
+		source, target []held
 		want           string
 	}{
 		{rows("1"), rows("1"), "1 0 0 0"},
@@ -120,13 +121,20 @@ func TestCountPairsRows(t *testing.T) {
 		{nil, rows("1", "2"), "0 0 0 2"},
 		{rows("1", "2"), nil, "0 0 2 0"},
 	} {
-		d := &differ{report: new(TableReport), display: display{t: table, samples: 1}}
+		end := &end{shards: []*shard{{name: "0"}}}
+		d := &lane{
+			differ: &differ{source: &reader{end: end}, report: &TableReport{Shards: []*ShardReport{{Shard: "0"}}}, display: display{t: table, samples: 1}},
+			target: &reader{end: end},
+		}
 		if err := d.count(tc.source, tc.target, verdictDifferent); err != nil {
 			t.Fatal(err)
 		}
 		r := d.report
 		if got := fmt.Sprint(r.MatchingRows, r.MismatchedRows, r.ExtraRowsSource, r.ExtraRowsTarget); got != tc.want {
-			t.Errorf("%q and %q: %s, want %s", tc.source, tc.target, got, tc.want)
+			t.Errorf("%v and %v: %s, want %s", tc.source, tc.target, got, tc.want)
+		}
+		if r.Shard("0").Counts != r.Counts {
+			t.Errorf("the shard has %+v of %+v", r.Shard("0").Counts, r.Counts)
 		}
 		if n := len(r.Mismatched) + len(r.ExtraSource) + len(r.ExtraTarget); n > 3 || r.HasMismatch() && n == 0 {
 			t.Errorf("%d samples", n)

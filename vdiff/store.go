@@ -42,7 +42,7 @@ func (s *store) insert(ctx context.Context, r *Report) (*record, error) {
 		return nil, err
 	}
 	id, err := s.sidecar.InsertVDiff(ctx, &sidecar.VDiff{
-		UUID: r.UUID, Keyspace: s.keyspace, Workflow: s.workflow, Shard: strings.Join(r.TargetShards, ","), State: string(r.State), Options: string(options),
+		UUID: r.UUID, Keyspace: s.keyspace, Workflow: s.workflow, Shard: shardText(r.TargetShards), State: string(r.State), Options: string(options),
 	})
 	if errors.Is(err, sidecar.ErrExists) {
 		return nil, fmt.Errorf("workflow %s.%s: %w: %s", s.keyspace, s.workflow, ErrExists, r.UUID)
@@ -52,6 +52,17 @@ func (s *store) insert(ctx context.Context, r *Report) (*record, error) {
 		err = s.do(ctx, func() error { return s.sidecar.UpdateVDiff(ctx, id, string(r.State), "") })
 	}
 	return &record{id: id, report: r}, err
+}
+
+// shardBytes is what the record holds of the shards' names; they are there for people.
+const shardBytes = 255
+
+func shardText(shards []string) string {
+	text := strings.Join(shards, ",")
+	if len(text) <= shardBytes {
+		return text
+	}
+	return fmt.Sprintf("%d shards", len(shards))
 }
 
 // claimable is the condition that nobody runs a comparison, and nobody need not.
@@ -157,9 +168,6 @@ func newRecord(v *sidecar.VDiff) (*record, error) {
 	r := &Report{
 		Workflow: v.Workflow, Keyspace: v.Keyspace, UUID: v.UUID, State: State(v.State), LastError: v.LastError,
 		CreatedAt: v.Created, StartedAt: v.Started, CompletedAt: v.Completed,
-	}
-	if v.Shard != "" {
-		r.TargetShards = strings.Split(v.Shard, ",")
 	}
 	if v.Options != "" {
 		if err := json.Unmarshal([]byte(v.Options), &r.Options); err != nil {

@@ -26,13 +26,23 @@ const (
 
 // A differ compares one table. Its report grows as it goes.
 type differ struct {
-	wf             Workflow
-	source, target *reader
-	waitTimeout    time.Duration
-	report         *TableReport
-	display        display
+	wf     Workflow
+	source *reader
+	// lanes are what the source is compared with: all target shards together, or each of them if each holds the whole table.
+	lanes []*lane
+	// place is set if a row can be on a wrong shard.
+	place       *placement
+	waitTimeout time.Duration
+	report      *TableReport
+	display     display
 	// saved is called when everything up to a key has been compared; nil means all.
 	saved func(ctx context.Context, upTo replication.Key) error
+}
+
+// A lane compares a table with some target shards that hold one copy of it together.
+type lane struct {
+	*differ
+	target *reader
 	// suspects are keys that look different and have not been settled.
 	suspects []replication.Key
 }
@@ -57,11 +67,10 @@ func (d *differ) run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		for p := range pieces {
-			if err := d.compare(ctx, p); err != nil {
-				return err
-			}
-			if err := d.settle(ctx); err != nil {
-				return err
+			for _, l := range d.lanes {
+				if err := l.piece(ctx, p); err != nil {
+					return err
+				}
 			}
 			if err := d.saved(ctx, p.span.Hi); err != nil {
 				return err
@@ -72,13 +81,28 @@ func (d *differ) run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// piece compares a chunk to the end.
+func (l *lane) piece(ctx context.Context, p piece) error {
+	if err := l.compare(ctx, p); err != nil {
+		return err
+	}
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	if l.place == nil {
+		return nil
+	}
+	return l.misplaced(ctx, p.span)
+}
+
 // readSource cuts the table into chunks and sums them on the source.
 func (d *differ) readSource(ctx context.Context, pieces chan<- piece) error {
 	size := sizer{target: chunkTime}
 	var span replication.Span
 	for {
 		var err error
-		if span.Hi, err = d.chunkEnd(ctx, span, size.next()); err != nil {
+		rows := size.next()
+		if span.Hi, err = d.chunkEnd(ctx, span, rows); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -86,7 +110,10 @@ func (d *differ) readSource(ctx context.Context, pieces chan<- piece) error {
 		if p.sum, err = d.source.sum(ctx, span); err != nil {
 			return err
 		}
-		size.took(p.sum.rows, time.Since(start))
+		if d.source.st.cond == "" || span.Hi == nil {
+			rows = p.sum.rows
+		}
+		size.took(rows, time.Since(start))
 		if p.at, err = d.source.now(ctx); err != nil {
 			return err
 		}
@@ -105,18 +132,18 @@ func (d *differ) readSource(ctx context.Context, pieces chan<- piece) error {
 // chunkEnd is the upper bound of the chunk that begins the open span. What the target holds beyond the source's last
 // row is cut by the target's rows.
 func (d *differ) chunkEnd(ctx context.Context, span replication.Span, rows int64) (replication.Key, error) {
-	key, err := d.source.bound(ctx, span, rows)
-	if err != nil || key != nil {
-		return key, err
+	key, err := d.source.scanBound(ctx, span, rows)
+	for i := 0; i < len(d.lanes) && err == nil && key == nil; i++ {
+		key, err = d.lanes[i].target.bound(ctx, span, rows)
 	}
-	return d.target.bound(ctx, span, rows)
+	return key, err
 }
 
 // compare compares a chunk. Where sums differ it cuts the span into parts, level by level: the target is waited for once in
 // each level, since it may be seconds behind.
-func (d *differ) compare(ctx context.Context, p piece) error {
+func (l *lane) compare(ctx context.Context, p piece) error {
 	for level := []piece{p}; len(level) > 0; {
-		differing, err := d.differing(ctx, level)
+		differing, err := l.differing(ctx, level)
 		if err != nil {
 			return err
 		}
@@ -127,13 +154,13 @@ func (d *differ) compare(ctx context.Context, p piece) error {
 				leaves = append(leaves, p)
 				continue
 			}
-			parts, err := d.split(ctx, p)
+			parts, err := l.split(ctx, p)
 			if err != nil {
 				return err
 			}
 			level = append(level, parts...)
 		}
-		if err := d.leaves(ctx, leaves); err != nil {
+		if err := l.leaves(ctx, leaves); err != nil {
 			return err
 		}
 	}
@@ -142,14 +169,16 @@ func (d *differ) compare(ctx context.Context, p piece) error {
 
 // differing counts the rows of the pieces that are equal on the target, and returns the others. Equal sums need no
 // waiting, whatever the target has applied; only a difference may be due to what it has not.
-func (d *differ) differing(ctx context.Context, pieces []piece) ([]piece, error) {
+func (l *lane) differing(ctx context.Context, pieces []piece) ([]piece, error) {
 	unequal := func(pieces []piece) (left []piece, err error) {
 		for _, p := range pieces {
-			if p.target, err = d.target.sum(ctx, p.span); err != nil {
+			if p.target, err = l.target.sum(ctx, p.span); err != nil {
 				return nil, err
 			}
 			if p.sum.equal(p.target) {
-				d.report.MatchingRows += p.sum.rows
+				for i, rows := range p.target.shards {
+					l.matched(i, rows)
+				}
 			} else {
 				left = append(left, p)
 			}
@@ -161,7 +190,7 @@ func (d *differ) differing(ctx context.Context, pieces []piece) ([]piece, error)
 		return nil, err
 	}
 	start := time.Now()
-	if err := d.waitApplied(ctx, left[len(left)-1].at); err != nil {
+	if err := l.waitApplied(ctx, left[len(left)-1].at); err != nil {
 		return nil, err
 	}
 	if time.Since(start) <= lagTime {
@@ -171,10 +200,10 @@ func (d *differ) differing(ctx context.Context, pieces []piece) ([]piece, error)
 }
 
 // split cuts a piece into parts by the keys of the end that holds more rows, and sums them on the source.
-func (d *differ) split(ctx context.Context, p piece) ([]piece, error) {
-	cutter := d.source
+func (l *lane) split(ctx context.Context, p piece) ([]piece, error) {
+	cutter := l.source
 	if p.target.rows > p.sum.rows {
-		cutter = d.target
+		cutter = l.target
 	}
 	step := max(leafRows/2, p.size()/splitParts)
 	var parts []piece
@@ -188,7 +217,7 @@ func (d *differ) split(ctx context.Context, p piece) ([]piece, error) {
 			span.Hi = hi
 		}
 		part := piece{span: span}
-		if part.sum, err = d.source.sum(ctx, span); err != nil {
+		if part.sum, err = l.source.sum(ctx, span); err != nil {
 			return nil, err
 		}
 		parts = append(parts, part)
@@ -196,7 +225,7 @@ func (d *differ) split(ctx context.Context, p piece) ([]piece, error) {
 			break
 		}
 	}
-	at, err := d.source.now(ctx)
+	at, err := l.source.now(ctx)
 	for i := range parts {
 		parts[i].at = at
 	}
@@ -204,9 +233,9 @@ func (d *differ) split(ctx context.Context, p piece) ([]piece, error) {
 }
 
 // leaves compares small spans row by row, as many at once as memory allows.
-func (d *differ) leaves(ctx context.Context, spans []piece) error {
+func (l *lane) leaves(ctx context.Context, spans []piece) error {
 	for len(spans) > 0 {
-		n, err := d.leafBatch(ctx, spans)
+		n, err := l.leafBatch(ctx, spans)
 		if err != nil {
 			return err
 		}
@@ -216,10 +245,10 @@ func (d *differ) leaves(ctx context.Context, spans []piece) error {
 }
 
 // leafBatch compares the first of some small spans and returns how many.
-func (d *differ) leafBatch(ctx context.Context, spans []piece) (n int, err error) {
+func (l *lane) leafBatch(ctx context.Context, spans []piece) (n int, err error) {
 	var source []map[string]keySum
 	for rows, held := 0, 0; n < len(spans) && rows < leafBatchRows && held < leafBatchBytes; n++ {
-		hashes, err := d.source.hashes(ctx, spans[n].span)
+		hashes, err := l.source.hashes(ctx, spans[n].span)
 		if err != nil {
 			return 0, err
 		}
@@ -228,28 +257,31 @@ func (d *differ) leafBatch(ctx context.Context, spans []piece) (n int, err error
 			held += len(key)
 		}
 	}
-	if err := d.catchUp(ctx); err != nil {
+	if err := l.catchUp(ctx); err != nil {
 		return 0, err
 	}
 	for i, p := range spans[:n] {
-		target, err := d.target.hashes(ctx, p.span)
+		target, err := l.target.hashes(ctx, p.span)
 		if err != nil {
 			return 0, err
 		}
 		for key, h := range source[i] {
 			if t, ok := target[key]; ok && h.equal(t) {
-				d.report.MatchingRows += int64(h.rows)
+				l.matched(int(t.shard), 1)
+				for _, i := range t.others {
+					l.matched(int(i), 1)
+				}
 			} else {
-				d.suspects = append(d.suspects, replication.Key(key))
+				l.suspects = append(l.suspects, replication.Key(key))
 			}
 			delete(target, key)
 		}
 		for key := range target {
-			d.suspects = append(d.suspects, replication.Key(key))
+			l.suspects = append(l.suspects, replication.Key(key))
 		}
 		source[i] = nil
-		if len(d.suspects) >= settleKeys {
-			if err := d.settle(ctx); err != nil {
+		if len(l.suspects) >= settleKeys {
+			if err := l.settle(ctx); err != nil {
 				return 0, err
 			}
 		}
@@ -257,37 +289,87 @@ func (d *differ) leafBatch(ctx context.Context, spans []piece) (n int, err error
 	return n, nil
 }
 
-// count adds the rows of a key to the report. Both lists are sorted.
-func (d *differ) count(source, target []replication.Row, v verdict) error {
-	if v == verdictEqual {
-		d.report.MatchingRows += int64(len(source))
-		return nil
+// matched counts rows of a target shard that are as they should be.
+func (l *lane) matched(shard int, rows int64) {
+	if rows > 0 {
+		l.report.on(l.target.shards[shard].name).MatchingRows += rows
+		l.report.MatchingRows += rows
 	}
-	var onlySource, onlyTarget []replication.Row
+}
+
+// count adds the rows of a key to the report. Both lists are sorted.
+func (l *lane) count(source, target []held, v verdict) error {
+	var onlySource, onlyTarget []held
 	for len(source) > 0 || len(target) > 0 {
 		switch {
-		case len(target) == 0 || len(source) > 0 && slices.Compare(source[0], target[0]) < 0:
+		case len(target) == 0 || len(source) > 0 && slices.Compare(source[0].row, target[0].row) < 0:
 			onlySource, source = append(onlySource, source[0]), source[1:]
-		case len(source) == 0 || slices.Compare(source[0], target[0]) > 0:
+		case len(source) == 0 || slices.Compare(source[0].row, target[0].row) > 0:
 			onlyTarget, target = append(onlyTarget, target[0]), target[1:]
 		default:
-			d.report.MatchingRows++
+			l.matched(target[0].shard, 1)
 			source, target = source[1:], target[1:]
 		}
 	}
+	if v == verdictEqual {
+		// What the source has now is what the target had before, wherever that was.
+		for i := range onlySource {
+			f, err := l.find(onlySource, nil, i)
+			if err != nil {
+				return err
+			}
+			l.report.on(f.shard).MatchingRows++
+			l.report.MatchingRows++
+		}
+		return nil
+	}
+	// A row that is on a wrong shard as well is the one too many.
+	slices.SortStableFunc(onlyTarget, func(a, b held) int { return compareBool(l.strayed(a), l.strayed(b)) })
 	for i := range max(len(onlySource), len(onlyTarget)) {
-		var s, t replication.Row
-		if i < len(onlySource) {
-			s = onlySource[i]
+		f, err := l.find(onlySource, onlyTarget, i)
+		if err != nil {
+			return err
 		}
-		if i < len(onlyTarget) {
-			t = onlyTarget[i]
-		}
-		if err := d.report.add(&d.display, s, t); err != nil {
-			return fmt.Errorf("table %s: %w", d.report.Table, err)
+		if err := l.report.add(&l.display, f); err != nil {
+			return fmt.Errorf("table %s: %w", l.report.Table, err)
 		}
 	}
 	return nil
+}
+
+// find is the i-th pair of rows that differ; one of them may be missing.
+func (l *lane) find(source, target []held, i int) (f find, err error) {
+	if i < len(source) {
+		f.source, f.from = source[i].row, l.source.shards[source[i].shard].name
+	}
+	switch {
+	case i < len(target):
+		f.target, f.shard = target[i].row, l.target.shards[target[i].shard].name
+	case l.place != nil:
+		f.shard, err = l.place.of(f.source)
+	default:
+		f.shard = l.target.shards[0].name
+	}
+	return f, err
+}
+
+// strayed tells whether a row of the target is on a wrong shard.
+func (l *lane) strayed(r held) bool {
+	if l.place == nil {
+		return false
+	}
+	home, err := l.place.of(r.row)
+	return err == nil && home != l.target.shards[r.shard].name
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // catchUp waits until the target has applied all that reads on the source have seen so far.

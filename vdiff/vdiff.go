@@ -29,9 +29,9 @@ type Workflow interface {
 	// Databases returns a pool for every shard of both ends, by shard name, with the shard's database selected. The pools
 	// belong to the workflow. Session settings of their connections are changed and not put back.
 	Databases(ctx context.Context) (sources, targets map[string]*sql.DB, err error)
-	// Tables are the workflow's tables as the source describes them, and the zone of the source's DATETIME values if the
-	// workflow converts them to UTC, else nil.
-	Tables(ctx context.Context) ([]*replication.Table, *time.Location, error)
+	// TablePairs are the workflow's tables: what of the source has to be where on the target. zone is that of the source's DATETIME
+	// values if the workflow converts them to UTC, else nil.
+	TablePairs(ctx context.Context) (pairs []replication.TablePair, zone *time.Location, err error)
 	// WaitApplied blocks until every target shard has applied what source shard's position p contains. It
 	// returns an error at once when a stream is not one that will get there. With the zero Position it only checks that. Such an
 	// error says the stream's state ("Copying", "Stopped", "Error") by a method StreamState() string.
@@ -50,9 +50,10 @@ func New(wf Workflow) *VDiff { return &VDiff{wf} }
 type Options struct {
 	// UUID names the comparison; empty: a new one is made.
 	UUID string `json:"-"`
-	// Tables are the names of the tables to compare; empty: all of the workflow.
+	// Tables are the names, on the target, of the tables to compare; empty: all of the workflow.
 	Tables []string `json:"tables,omitempty"`
-	// MaxSampleRows is the number of differences of each kind and table that the report shows; 0: 10. All are counted.
+	// MaxSampleRows is the number of differences of each kind, table and target shard that the report shows; 0: 10. All are
+	// counted.
 	MaxSampleRows int `json:"max_sample_rows,omitempty"`
 	// ColumnTruncate is the number of bytes beyond which the report cuts values of columns outside the key; 0: 128,
 	// less than 0: never. What is compared is never cut.
@@ -172,7 +173,7 @@ func (v *VDiff) Show(ctx context.Context, uuid string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec.report.SourceShards = s.source.names()
+	rec.report.SourceShards, rec.report.TargetShards = s.source.names(), s.target.names()
 	return rec.report, nil
 }
 
@@ -191,7 +192,7 @@ func (v *VDiff) List(ctx context.Context) ([]*Report, error) {
 		if err := s.store.loadTables(ctx, rec); err != nil {
 			return nil, err
 		}
-		rec.report.SourceShards = s.source.names()
+		rec.report.SourceShards, rec.report.TargetShards = s.source.names(), s.target.names()
 		out[i] = rec.report
 	}
 	return out, nil
@@ -236,14 +237,6 @@ func (v *VDiff) open(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-func (e *end) names() []string {
-	out := make([]string, len(e.shards))
-	for i, s := range e.shards {
-		out[i] = s.name
-	}
-	return out
-}
-
 // record checks what can be checked and stores a new comparison.
 func (v *VDiff) record(ctx context.Context, opts Options, state State) (*session, *record, error) {
 	opts = opts.withDefaults()
@@ -255,7 +248,7 @@ func (v *VDiff) record(ctx context.Context, opts Options, state State) (*session
 		return nil, nil, err
 	}
 	s.log = opts.Logger
-	if _, _, err := s.tables(ctx, opts.Tables); err != nil {
+	if _, err := s.subjects(ctx, opts.Tables); err != nil {
 		return nil, nil, err
 	}
 	if err := s.running(ctx); err != nil {
@@ -279,37 +272,41 @@ func (s *session) running(ctx context.Context) error {
 	return nil
 }
 
-// tables returns the workflow's tables of these names (all if there are none), after checking that they can be compared.
-func (s *session) tables(ctx context.Context, names []string) ([]*replication.Table, *time.Location, error) {
-	all, zone, err := s.wf.Tables(ctx)
+// subjects returns the workflow's tables of these names (all if there are none), after checking that they can be compared.
+func (s *session) subjects(ctx context.Context, names []string) ([]*subject, error) {
+	pairs, zone, err := s.wf.TablePairs(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	byName := map[string]*replication.Table{}
-	for _, t := range all {
-		byName[t.Name] = t
+	byName := map[string]replication.TablePair{}
+	for _, p := range pairs {
+		t := p.Target
+		if t == nil {
+			t = p.Source
+		}
+		byName[t.Name] = p
 	}
 	if len(names) == 0 {
 		names = slices.Sorted(maps.Keys(byName))
 	}
-	var out []*replication.Table
+	var out []*subject
 	var unknown []string
 	var errs []error
 	for _, name := range names {
-		t := byName[name]
-		switch {
-		case t == nil:
+		p, ok := byName[name]
+		if !ok {
 			unknown = append(unknown, name)
 			continue
-		case len(t.Primary.Columns) == 0:
-			errs = append(errs, fmt.Errorf("workflow %s: table %s: %w", s.wf.Name(), name, ErrNoKey))
-		case zone != nil && datetimeInKey(t):
-			errs = append(errs, fmt.Errorf("workflow %s: table %s: %w", s.wf.Name(), name, ErrZoneInKey))
+		}
+		t, err := newSubject(p, s.target.names(), zone)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("workflow %s: table %s: %w", s.wf.Name(), name, err))
+			continue
 		}
 		out = append(out, t)
 	}
 	if unknown != nil {
 		errs = append(errs, &NotFoundError{Kind: "table", Name: strings.Join(unknown, ", "), Workflow: s.wf.Name()})
 	}
-	return out, zone, errors.Join(errs...)
+	return out, errors.Join(errs...)
 }

@@ -76,7 +76,7 @@ func byVindex(t *replication.Table, p *vindex.Placement, shards *topo.Router) (r
 	if err != nil {
 		return replication.Route{}, err
 	}
-	return replication.ByRow(func(r replication.Row) (int, error) {
+	return replication.ByColumns(m.positions(), func(r replication.Row) (int, error) {
 		var buf [64]byte
 		id, err := m.id(buf[:0], r)
 		if err != nil {
@@ -128,6 +128,17 @@ func newMapper(t *replication.Table, p *vindex.Placement) (*mapper, error) {
 		return nil, &vindex.TableError{Table: t.Name, Vindex: p.Name, Err: err}
 	}
 	return m, nil
+}
+
+// positions are the columns that the vindex takes.
+func (m *mapper) positions() []int {
+	var out []int
+	for i := range m.values {
+		if len(m.values[i].places) > 0 {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 // id appends the keyspace id of a row to dst.
