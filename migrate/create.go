@@ -122,19 +122,24 @@ func (c *creation) connect(ctx context.Context) error {
 // checkNew makes sure that no workflow of the name is there.
 func (c *creation) checkNew(ctx context.Context) error {
 	unmade := false
+	var exists error
 	for _, t := range c.targets {
 		streams, err := c.m.streams(ctx, t, c.name.Workflow)
 		if err != nil && !mysqlerr.AccessDenied(err) { // the checks name the privilege
 			return fmt.Errorf("target shard %s/%s: %w", t.keyspace, t.shard, err)
 		}
 		for _, s := range streams {
-			if s.state() != StateCreating {
-				return &ExistsError{Workflow: c.name.String(), State: s.state()}
+			if s.state() == StateCreating {
+				unmade = true
+			} else {
+				exists = &ExistsError{Workflow: c.name.String(), State: s.state()}
 			}
-			unmade = true
 		}
 	}
-	if !unmade || c.opts.DryRun {
+	switch {
+	case !unmade:
+		return exists
+	case c.opts.DryRun:
 		return nil
 	}
 	c.m.log.Warn("removing an unfinished workflow", "workflow", c.name.String())
@@ -409,21 +414,17 @@ func (m *Migrator) undo(ctx context.Context, name WorkflowName, targets []*targe
 			return fmt.Errorf("sequence %s: %w", s, err)
 		}
 	}
-	var errs []error
-	for _, t := range targets {
-		errs = append(errs, m.undoShard(ctx, name, t))
-	}
-	return errors.Join(errs...)
+	// While a stream of it is Creating, none of the workflow has copied anything: what holds rows is somebody else's.
+	unmade := slices.ContainsFunc(all, func(s *stream) bool { return s.state() == StateCreating })
+	return eachShard(targets, func(_ int, t *targetShard) error { return m.undoShard(ctx, name, t, unmade) })
 }
 
-func (m *Migrator) undoShard(ctx context.Context, name WorkflowName, t *targetShard) error {
+func (m *Migrator) undoShard(ctx context.Context, name WorkflowName, t *targetShard, unmade bool) error {
 	streams, err := m.streams(ctx, t, name.Workflow)
 	if err != nil {
 		return fmt.Errorf("target shard %s: %w", t.shard, err)
 	}
 	for _, s := range streams {
-		// While it is Creating, nothing was copied: what holds rows is somebody else's.
-		unmade := s.state() == StateCreating
 		if err := m.move(ctx, s, eventCancel, "Create has failed", func(r *record) { r.Ending = &ending{Unmade: unmade} }); err != nil {
 			return err
 		}

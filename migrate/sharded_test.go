@@ -10,7 +10,6 @@ import (
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/mount"
-	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/topo"
 	"github.com/tablehaul/tablehaul/topo/memorytopo"
@@ -223,5 +222,130 @@ func (c *shardedCluster) level() {
 			c.t.Fatal(err)
 		}
 	}
-	_ = replication.Position{}
+}
+
+// clean checks that nothing is left of a workflow on any shard but these tables.
+func (c *shardedCluster) clean(tables string) {
+	c.t.Helper()
+	for _, shard := range c.targets {
+		if got := c.tables(c.dst, c.targetDB(shard)); got != tables {
+			c.t.Errorf("shard %s has tables %q, want %q", shard, got, tables)
+		}
+	}
+	if got := c.tables(c.dst, c.sidecar); got != "" {
+		c.t.Errorf("sidecar tables %s are left", got)
+	}
+	if names, err := c.m.List(c.t.Context(), c.ks); err != nil || len(names) > 0 {
+		c.t.Errorf("workflows %v, %v", names, err)
+	}
+}
+
+// Create, Complete and Cancel of two shards are killed before each of their steps: all shards or none, and the next call goes on.
+func TestShardedCrash(t *testing.T) {
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema)
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("-")+".orders VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c')")
+	o := migrate.CreateOptions{Source: "ext1.src", AllTables: true, NoAutoStart: true}
+	wf := c.ks + ".wf"
+	for _, shard := range c.targets {
+		c.dst.MustExec(t, "CREATE DATABASE "+c.targetDB(shard)) // else the first Create has more steps than the others
+	}
+	dry := o
+	dry.DryRun = true
+	steps := len(c.create(dry).Plan.Steps)
+	for n := 1; n < steps; n++ {
+		crash(t, func() error { return second(c.crashAt(n).Workflow(wf).Create(t.Context(), o)) })
+		if n%2 == 0 {
+			if _, err := c.workflow().Cancel(t.Context(), migrate.CancelOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.clean("")
+		}
+	}
+	c.create(o) // which removes what the last crash left
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.run(c.m)
+	c.await(migrate.StateRunning)
+	c.level()
+	for n := 3; ; n++ { // the first two steps only wait
+		plan, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= len(plan.Plan.Steps) {
+			break
+		}
+		crash(t, func() error { return second(c.crashAt(n).Workflow(wf).Complete(t.Context(), migrate.CompleteOptions{})) })
+		if st, err := c.workflow().Show(t.Context()); err != nil || st.State != migrate.StateCompleting {
+			t.Fatalf("step %d: %+v, %v", n, st, err)
+		}
+	}
+	if _, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.clean("country orders")
+	c.exact()
+}
+
+// A shard on which Create can't do its work: nothing is left on the others.
+func TestShardedCreateFails(t *testing.T) {
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema)
+	m := c.migrator(migrate.Options{Trace: migrate.Trace{StepStarting: func(_ context.Context, _ string, s migrate.Step) {
+		if s.Object == "orders" && s.Shard == "80-" {
+			c.dst.MustExec(t, "CREATE TABLE "+c.targetDB("80-")+".orders (x INT); INSERT INTO "+c.targetDB("80-")+".orders VALUES (1)")
+		}
+	}}})
+	_, err := m.Workflow(c.ks+".wf").Create(t.Context(), migrate.CreateOptions{Source: "ext1.src", AllTables: true})
+	if err == nil || !strings.Contains(err.Error(), "create table orders [shard 80-]") {
+		t.Errorf("got %v", err)
+	}
+	if got := c.tables(c.dst, c.targetDB("-80")) + "/" + c.tables(c.dst, c.targetDB("80-")) + "/" + c.tables(c.dst, c.sidecar); got != "/orders/" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// A VSchema that does not place a table is refused with what would, and one that changes meanwhile stops the streams.
+func TestShardedVSchema(t *testing.T) {
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, `{"sharded": true, "vindexes": {"bits": {"type": "reverse_bits"}}, "tables": {"country": {"type": "reference"}}}`)
+	o := migrate.CreateOptions{Source: "ext1.src", AllTables: true}
+	_, err := c.workflow().Create(t.Context(), o)
+	e, ok := errors.AsType[*migrate.PreflightError](err)
+	if !ok || len(e.Findings) != 1 || e.Findings[0].Code != migrate.CodeVSchema || !strings.Contains(e.Findings[0].Fix, `"tables":{"orders":{"column_vindexes":[{"column":"id"`) {
+		t.Fatalf("got %v", err)
+	}
+	change := func(text string) {
+		vs, err := topo.ParseVSchema([]byte(text))
+		if err == nil {
+			err = c.ts.SaveVSchema(t.Context(), c.ks, vs)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(shardedVSchema)
+	o.NoAutoStart = true
+	c.create(o)
+	change(strings.Replace(shardedVSchema, `"owner"`, `"id"`, 1))
+	c.run(c.m)
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := 0
+		for _, one := range st.Streams {
+			if one.State == migrate.StateError && strings.Contains(one.Message, "the VSchema places its rows by") {
+				failed++
+			}
+		}
+		if failed == 2 {
+			return
+		}
+	}
+	t.Error("not both streams have failed")
 }
