@@ -22,6 +22,8 @@ type modelTarget struct {
 	db      *modelDB
 	// belongs tells which rows the target is for, if not for all.
 	belongs func(*replication.Table, replication.Row) bool
+	// view makes what the target has of what the source has, if that is not the same.
+	view func(content) content
 	// epoch is the database's when this owner took the stream over.
 	epoch int
 }
@@ -51,7 +53,7 @@ func newModelTarget(w *world, tables []*replication.Table, options target.Schedu
 
 // rival is another owner's Target over the same database.
 func (m *modelTarget) rival() *modelTarget {
-	return &modelTarget{world: m.world, options: m.options, tables: m.tables, db: m.db, belongs: m.belongs}
+	return &modelTarget{world: m.world, options: m.options, tables: m.tables, db: m.db, belongs: m.belongs, view: m.view}
 }
 
 func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
@@ -297,6 +299,7 @@ func (m *modelTarget) check() error {
 	m.mu.Lock()
 	want, reading := m.mu.history[m.db.position], m.mu.reading
 	m.mu.Unlock()
+	want = m.seen(want)
 	if most := 2 * modelReaders; reading > most {
 		return m.violated("%d reads are under way at the source, more than %d", reading, most)
 	}
@@ -317,6 +320,14 @@ func (m *modelTarget) check() error {
 		}
 	}
 	return nil
+}
+
+// seen is what the target has of what the source has.
+func (m *modelTarget) seen(c content) content {
+	if m.view == nil {
+		return c
+	}
+	return m.view(c)
 }
 
 // holds tells whether the target is for a row.
@@ -341,8 +352,9 @@ func (m *modelTarget) difference() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out strings.Builder
+	state := m.seen(m.mu.state)
 	for _, t := range m.tables {
-		want := maps.Clone(m.mu.state[t.Name])
+		want := maps.Clone(state[t.Name])
 		maps.DeleteFunc(want, func(_ string, r replication.Row) bool { return !m.holds(t, r) })
 		if !maps.EqualFunc(want, m.db.content[t.Name], func(a, b replication.Row) bool { return string(a) == string(b) }) {
 			fmt.Fprintf(&out, "%s: source %q, target %q; ", t.Name, want, m.db.content[t.Name])

@@ -66,7 +66,7 @@ func identity(t *replication.Table, r replication.Row) string {
 	if err != nil {
 		panic(err)
 	}
-	if t == words {
+	if !t.Ordered {
 		return strings.ToLower(string(v))
 	}
 	return padded(string(v))
@@ -92,7 +92,7 @@ func uniqueValues(t *replication.Table, r replication.Row) []string {
 type content map[string]map[string]replication.Row
 
 func newContent() content {
-	return content{"numbers": {}, "words": {}, "plain": {}}
+	return content{"numbers": {}, "words": {}, "plain": {}, "simple": {}}
 }
 
 func (c content) clone() content {
