@@ -14,8 +14,13 @@ import (
 // This is a second opinion on keyspace ids, which shares no code with package vindex. It takes values as a client sees them that
 // speaks UTF-8, a vtgate for instance.
 
-// A seen is a value as a client gets it; nil is NULL.
-type seen []byte
+// A seen is a value as a client gets it; nil is NULL. Of numbers, it knows whether the type is that of signed integers.
+type seen struct {
+	text   []byte
+	signed bool
+}
+
+func (s seen) String() string { return string(s.text) }
 
 // A naive function returns the keyspace id of some values; not ok if they have none.
 type naive func(values ...seen) (id []byte, ok bool)
@@ -31,14 +36,19 @@ var naiveMap = map[uint64]uint64{1: 2, 127: 9, 1<<64 - 1: 1<<64 - 1}
 // naives are the vindexes of one column, by type.
 var naives = map[string]naive{
 	"null":       func(...seen) ([]byte, bool) { return []byte{0}, true },
-	"binary":     func(v ...seen) ([]byte, bool) { return v[0], true },
-	"binary_md5": func(v ...seen) ([]byte, bool) { h := md5.Sum(v[0]); return h[:], true },
-	"xxhash":     func(v ...seen) ([]byte, bool) { return binary.LittleEndian.AppendUint64(nil, xxh64(v[0])), true },
+	"binary":     func(v ...seen) ([]byte, bool) { return v[0].text, true },
+	"binary_md5": func(v ...seen) ([]byte, bool) { h := md5.Sum(v[0].text); return h[:], true },
+	"xxhash":     func(v ...seen) ([]byte, bool) { return binary.LittleEndian.AppendUint64(nil, xxh64(v[0].text)), true },
 	"numeric":    ofNumber(func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }),
 	"reverse_bits": ofNumber(func(n uint64) []byte {
 		return binary.BigEndian.AppendUint64(nil, bits.Reverse64(n))
 	}),
-	"hash": ofNumber(desOf),
+	"hash": func(v ...seen) ([]byte, bool) {
+		if n, err := strconv.ParseInt(v[0].String(), 10, 64); err == nil && v[0].signed {
+			return desOf(uint64(n)), true
+		}
+		return ofNumber(desOf)(v...)
+	},
 	"numeric_static_map": ofNumber(func(n uint64) []byte {
 		if to, mapped := naiveMap[n]; mapped {
 			n = to
@@ -46,7 +56,7 @@ var naives = map[string]naive{
 		return binary.BigEndian.AppendUint64(nil, n)
 	}),
 	"cfc": func(v ...seen) ([]byte, bool) {
-		b := v[0]
+		b := v[0].text
 		if len(b) < 3 {
 			return nil, false
 		}
@@ -59,24 +69,15 @@ var naives = map[string]naive{
 	},
 }
 
-// ofNumber is a vindex of integers; a negative one is that of its bits.
+// ofNumber is a vindex of integers that are not negative.
 func ofNumber(f func(uint64) []byte) naive {
 	return func(v ...seen) ([]byte, bool) {
-		if v[0] == nil {
+		if v[0].text == nil {
 			return nil, false
 		}
-		text := strings.Trim(string(v[0]), " \t")
+		text := strings.Trim(v[0].String(), " \t")
 		n, ok := new(big.Int).SetString(text, 10)
-		if !ok || strings.HasPrefix(text, "+") || strings.Contains(text, "_") {
-			return nil, false
-		}
-		if n.Sign() < 0 {
-			if !n.IsInt64() {
-				return nil, false
-			}
-			return f(uint64(n.Int64())), true
-		}
-		if !n.IsUint64() {
+		if !ok || strings.ContainsAny(text, "+-_") || !n.IsUint64() {
 			return nil, false
 		}
 		return f(n.Uint64()), true
@@ -119,7 +120,7 @@ func naiveRegion(width int) naive {
 		if !ok {
 			return nil, false
 		}
-		id, ok := naives["hash"](v[1])
+		id, ok := ofNumber(desOf)(v[1])
 		return append(region[8-width:], id...), ok
 	}
 }
@@ -127,11 +128,11 @@ func naiveRegion(width int) naive {
 // naiveCountry is region_json of some bytes: columns id, country.
 func naiveCountry(width int, regions map[string]uint64) naive {
 	return func(v ...seen) ([]byte, bool) {
-		region, known := regions[string(v[1])]
+		region, known := regions[v[1].String()]
 		if !known {
 			return nil, false
 		}
-		return naiveRegion(width)([]byte(strconv.FormatUint(region, 10)), v[0])
+		return naiveRegion(width)(seen{text: []byte(strconv.FormatUint(region, 10))}, v[0])
 	}
 }
 

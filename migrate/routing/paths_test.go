@@ -253,7 +253,7 @@ func (p *paths) lookAt(ctx context.Context, conn *sql.Conn, column int) {
 		if err := rows.Scan(&id, &v); err != nil {
 			p.Fatal(err)
 		}
-		p.seen[column][id] = bytes.Clone(v)
+		p.seen[column][id] = seen{bytes.Clone(v), strings.HasSuffix(p.columns[column].def, "int")}
 	}
 	if err := rows.Err(); err != nil {
 		p.Fatal(err)

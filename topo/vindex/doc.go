@@ -16,7 +16,8 @@
 //	                                  └─ Unsharded: the one shard
 //
 // Ids are those of Vitess, byte for byte, so that a vtgate finds the rows. Where Vitess maps a value to nothing (NULL,
-// or text that is no number, for a vindex of numbers) there is a [*ValueError]: no shard can hold the row.
+// or text that is no number, for a vindex of numbers) there is a [*ValueError]: no shard can hold the row. Negative numbers are such values
+// for all vindexes of numbers but hash, as since Vitess 24; a vtgate refuses to insert them and does not find them by key.
 //
 // Three things differ on purpose. A FLOAT or DOUBLE column is refused, because its text is not the same in a query, in
 // a result and in the binlog. The files of numeric_static_map and region_json are read only if the program says how

@@ -19,7 +19,8 @@ var (
 var (
 	// ErrNull says that the value is NULL, and that the vindex maps NULL to nothing.
 	ErrNull = errors.New("NULL has no keyspace id")
-	// ErrNotInteger says that the vindex takes integers, or text that is one, of at most 64 bits.
+	// ErrNotInteger says that the vindex takes integers, or text that is one, of at most 64 bits. Only hash takes negative
+	// ones, of integer columns.
 	ErrNotInteger = errors.New("it is not a 64-bit integer")
 	// ErrFloat says that the value is a FLOAT or DOUBLE. Their text is not the same in queries, in results and in
 	// the binlog, so neither would be their keyspace id.

@@ -71,7 +71,7 @@ func newDES() (hasher, error) {
 		return nil, &UnsupportedError{"hash", err.Error()}
 	}
 	return func(dst []byte, v Value) ([]byte, error) {
-		n, err := v.number()
+		n, err := v.signedNumber()
 		if err != nil {
 			return dst, err
 		}

@@ -7,6 +7,17 @@ import (
 	"fmt"
 )
 
+// numberHash is the vindex hash of a number that is not negative: the regions take no others.
+func numberHash() (hasher, error) {
+	hash, err := newDES()
+	return func(dst []byte, v Value) ([]byte, error) {
+		if _, err := v.number(); err != nil {
+			return dst, err
+		}
+		return hash(dst, v)
+	}, err
+}
+
 // appendRegion appends the last one or two bytes of a region's number, as Vitess does: higher bits are lost.
 func appendRegion(dst []byte, region uint64, size int) []byte {
 	if size == 1 {
@@ -38,7 +49,7 @@ func newRegionExperimental(params map[string]string) (function, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash, err := newDES()
+	hash, err := numberHash()
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +92,7 @@ func newRegionJSON(params map[string]string, o Options) (function, error) {
 	if err := json.Unmarshal(data, &f.regions); err != nil {
 		return nil, &ParamError{typ, param, err}
 	}
-	if f.hash, err = newDES(); err != nil {
+	if f.hash, err = numberHash(); err != nil {
 		return nil, err
 	}
 	return f, nil

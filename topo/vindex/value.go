@@ -58,8 +58,8 @@ func (v Value) text() ([]byte, error) {
 	return v.Bytes, nil
 }
 
-// number returns the integer that vindexes of numbers take: decimal digits with spaces and tabs around them.
-// A negative one is the unsigned integer of the same 64 bits.
+// number returns the integer that vindexes of numbers take: decimal digits with spaces and tabs around them. A negative one
+// has no keyspace id since Vitess 24; before, it had that of the unsigned integer of the same 64 bits.
 func (v Value) number() (uint64, error) {
 	switch {
 	case v.IsNull():
@@ -67,23 +67,35 @@ func (v Value) number() (uint64, error) {
 	case v.Class == Float:
 		return 0, ErrFloat
 	}
-	digits, negative := bytes.CutPrefix(bytes.Trim(v.Bytes, " \t"), []byte{'-'})
-	if len(digits) == 0 {
+	n, ok := parseDigits(bytes.Trim(v.Bytes, " \t"))
+	if !ok {
 		return 0, ErrNotInteger
 	}
-	var n uint64
-	for _, c := range digits {
-		d := uint64(c - '0')
-		if d > 9 || n > math.MaxUint64/10 || n*10 > math.MaxUint64-d {
-			return 0, ErrNotInteger
-		}
-		n = n*10 + d
+	return n, nil
+}
+
+// signedNumber is number for the vindex hash, where a negative integer is the unsigned one of the same 64 bits. Text that
+// looks like one has no keyspace id, as in Vitess.
+func (v Value) signedNumber() (uint64, error) {
+	digits, negative := bytes.CutPrefix(v.Bytes, []byte{'-'})
+	if v.Class != Signed || !negative {
+		return v.number()
 	}
-	if !negative {
-		return n, nil
-	}
-	if n > -math.MinInt64 {
+	n, ok := parseDigits(digits)
+	if !ok || n > -math.MinInt64 {
 		return 0, ErrNotInteger
 	}
 	return -n, nil
+}
+
+// parseDigits reads decimal digits.
+func parseDigits(digits []byte) (n uint64, ok bool) {
+	for _, c := range digits {
+		d := uint64(c - '0')
+		if d > 9 || n > math.MaxUint64/10 || n*10 > math.MaxUint64-d {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, len(digits) > 0
 }

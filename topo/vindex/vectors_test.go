@@ -83,7 +83,7 @@ var vectors = []struct {
 	{"numeric", nil, row(signed("1")), "0000000000000001"},
 	{"numeric", nil, row(signed("8")), "0000000000000008"},
 	{"numeric", nil, row(text("00123")), "000000000000007b"},
-	{"numeric", nil, row(signed("-2")), "fffffffffffffffe"},
+	{"numeric", nil, row(unsigned("18446744073709551614")), "fffffffffffffffe"},
 
 	{"numeric_static_map", params{"json": `{"1":1,"3":2}`}, row(signed("1")), "0000000000000001"},
 	{"numeric_static_map", params{"json": `{"1":1,"3":2}`}, row(signed("2")), "0000000000000002"},

@@ -23,11 +23,8 @@ func TestNumbers(t *testing.T) {
 	}{
 		{text("00123"), 123},
 		{text(" \t12\t "), 12},
-		{text("-1"), 1<<64 - 1},
-		{text("-0"), 0},
 		{raw("7"), 7},
 		{decimal("5"), 5},
-		{signed("-9223372036854775808"), 1 << 63},
 		{unsigned("18446744073709551615"), 1<<64 - 1},
 		{text("000000000000000000000000000001"), 1},
 	} {
@@ -48,6 +45,9 @@ func TestNumbers(t *testing.T) {
 		{text("aa"), vindex.ErrNotInteger},
 		{text(""), vindex.ErrNotInteger},
 		{text("-"), vindex.ErrNotInteger},
+		{text("-1"), vindex.ErrNotInteger},
+		{signed("-1"), vindex.ErrNotInteger},
+		{signed("-9223372036854775808"), vindex.ErrNotInteger},
 		{text("--1"), vindex.ErrNotInteger},
 		{text("- 1"), vindex.ErrNotInteger},
 		{text("+1"), vindex.ErrNotInteger},
@@ -65,19 +65,49 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// Every integer has the id of its 64 bits, whatever class it comes in.
+// Every integer has the id of its 64 bits, whatever class it comes in. Vitess has negative ones for hash alone.
 func TestNumberProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	v := mustNew(t, "numeric", nil, vindex.Options{})
+	numeric, hash := mustNew(t, "numeric", nil, vindex.Options{}), mustNew(t, "hash", nil, vindex.Options{})
 	for range 2000 {
 		n := r.Uint64() >> r.IntN(64)
-		want := binary.BigEndian.AppendUint64(nil, n)
+		plain := row(unsigned(strconv.FormatUint(n, 10)))
+		hashed, err := hash.Map(nil, plain)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, in := range []vindex.Value{
-			signed(strconv.FormatInt(int64(n), 10)), unsigned(strconv.FormatUint(n, 10)), text(strconv.FormatUint(n, 10)),
+			signed(strconv.FormatInt(int64(n), 10)), plain[0], text(strconv.FormatUint(n, 10)),
 		} {
-			if got, err := v.Map(nil, row(in)); err != nil || !bytes.Equal(got, want) {
-				t.Fatalf("%s is %x, %v, want %x", print(row(in)), got, err, want)
+			if got, err := hash.Map(nil, row(in)); err != nil || !bytes.Equal(got, hashed) {
+				t.Fatalf("hash of %s is %x, %v, want %x", print(row(in)), got, err, hashed)
 			}
+			got, err := numeric.Map(nil, row(in))
+			if negative := in.Bytes[0] == '-'; negative != errors.Is(err, vindex.ErrNotInteger) || !negative && binary.BigEndian.Uint64(got) != n {
+				t.Fatalf("%s is %x, %v, want %x", print(row(in)), got, err, n)
+			}
+		}
+	}
+}
+
+// What a vtgate of Vitess 24 refuses to insert has no id.
+func TestNegativeNumbers(t *testing.T) {
+	for _, c := range []struct {
+		typ    string
+		params params
+		values []vindex.Value
+	}{
+		{"hash", nil, row(text("-1"))},
+		{"hash", nil, row(signed("-"))},
+		{"hash", nil, row(signed("-9223372036854775809"))},
+		{"reverse_bits", nil, row(signed("-1"))},
+		{"numeric_static_map", withFallback, row(signed("-1"))},
+		{"region_experimental", params{"region_bytes": "1"}, row(signed("-1"), signed("1"))},
+		{"region_experimental", params{"region_bytes": "1"}, row(signed("1"), signed("-1"))},
+		{"region_json", regionJSON("1"), row(signed("-1"), text("fr"))},
+	} {
+		if id, err := mustNew(t, c.typ, c.params, withFiles).Map(nil, c.values); !errors.Is(err, vindex.ErrNotInteger) {
+			t.Errorf("%s of %s is %x, %v", c.typ, print(c.values), id, err)
 		}
 	}
 }
@@ -194,7 +224,7 @@ func TestMulticolBytes(t *testing.T) {
 	}{
 		// Shares of what column_bytes leaves open: 1, then 4 and 3 of the other 7.
 		{params{"column_count": "3", "column_bytes": "1"}, row(signed("1"), signed("1"), signed("1")), "16" + "166b40b4" + "166b40"},
-		{params{"column_count": "2", "column_bytes": ",2", "column_vindex": ",numeric"}, row(signed("1"), signed("-1")), "166b40b44aba" + "ffff"},
+		{params{"column_count": "2", "column_bytes": ",2", "column_vindex": ",numeric"}, row(signed("1"), unsigned("18446744073709551615")), "166b40b44aba" + "ffff"},
 		// An id that is shorter than its share is filled with zeros, but for the last.
 		{params{"column_count": "3", "column_vindex": "binary,binary,binary"}, row(text("a"), null, text("b")), "610000" + "000000" + "62"},
 		{params{"column_count": "2", "column_bytes": "0,8", "column_vindex": "binary,xxhash"}, row(text("abc"), text("test1")), "d01ab7e4d6978f0b"},
