@@ -113,7 +113,7 @@ func (c *creation) connect(ctx context.Context) error {
 		}
 	}
 	sel := topo.TabletSelector{Types: c.opts.TabletTypes, Cells: c.opts.Cells}
-	c.sources, sourceErr = c.m.sourceShards(ctx, c.source, sel)
+	c.sources, sourceErr = c.m.someSourceShards(ctx, c.source, c.opts.SourceShards, sel)
 	c.unreachable(SideTarget, &targetErr)
 	c.unreachable(SideSource, &sourceErr)
 	return errors.Join(targetErr, sourceErr)
@@ -369,7 +369,7 @@ func (c *creation) newRecord(src, target int) (*record, error) {
 	}
 	missing := c.missing(target)
 	for _, name := range c.held(target) {
-		if !slices.Contains(from.selected, name) {
+		if !slices.Contains(from.provided, name) {
 			continue
 		}
 		p := c.layout.placement(name)

@@ -52,6 +52,9 @@ func (c *creation) preflight(ctx context.Context) error {
 		checkTables(&c.fs, c.opts, s)
 		checkCascades(&c.fs, c.opts, s, c.m.copyBytes())
 	}
+	if err := c.provide(ctx); err != nil {
+		return err
+	}
 	if err := c.place(ctx); err != nil {
 		return err
 	}

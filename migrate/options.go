@@ -85,6 +85,9 @@ type CreateOptions struct {
 	// tables that schema change tools leave behind. One of them is needed, not both.
 	Tables    []string
 	AllTables bool
+	// SourceShards are the shards of a sharded source keyspace to move from, all of which must serve; default all that serve. A reference
+	// table of the source's VSchema, which is whole on each, is read from the first of them.
+	SourceShards []string
 	// ExcludeTables are left out. Each must be a table of the source.
 	ExcludeTables []string
 	// StopAfterCopy stops the streams when everything is copied.

@@ -20,6 +20,8 @@ type sourceState struct {
 	// selected are the tables to move, by name; models describes them in the same order.
 	selected []string
 	models   []*replication.Table
+	// provided are those of selected that are read from this shard.
+	provided []string
 	shapes   map[string]*shape
 	// foreignKeys are all of the database.
 	foreignKeys []*foreignKey

@@ -1,12 +1,40 @@
 package migrate
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/tablehaul/tablehaul/topo"
 )
+
+// provide decides which tables are read from which source shard, and checks that these agree. A shard of which nothing is read is no
+// source then.
+func (c *creation) provide(ctx context.Context) error {
+	vs := &topo.VSchema{}
+	if len(c.sourceStates) > 1 {
+		var err error
+		if vs, err = c.m.sourceVSchema(ctx, c.source); err != nil {
+			return err
+		}
+	}
+	checkSourceShards(&c.fs, vs, c.sourceStates)
+	tables := make([][]string, len(c.sourceStates))
+	for i, s := range c.sourceStates {
+		tables[i] = s.selected
+	}
+	var sources []*sourceShard
+	var states []*sourceState
+	for i, names := range provided(vs, tables) {
+		s := c.sourceStates[i]
+		if s.provided = names; len(names) > 0 || len(s.selected) == 0 {
+			sources, states = append(sources, c.sources[i]), append(states, s)
+		}
+	}
+	c.sources, c.sourceStates = sources, states
+	return nil
+}
 
 // provided says which tables a stream reads from which source shard: each of those that the shard has, but a reference table, which is
 // whole on every shard, only from the first that has it. tables are those of the shards, in the order of the shards; so is the result. The

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tablehaul/tablehaul/mount"
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/topo"
 	"github.com/tablehaul/tablehaul/topo/vindex"
@@ -67,11 +66,11 @@ func (c *creation) checkGlobal(ctx context.Context) error {
 
 // sourceVSchema is the VSchema of a source keyspace; empty where there is none.
 func (m *Migrator) sourceVSchema(ctx context.Context, src SourceName) (*topo.VSchema, error) {
-	h, err := mount.Open(ctx, m.topo, src.Mount, mount.OpenOptions{Credentials: m.creds})
+	h, err := m.mount(ctx, src.Mount)
 	if err != nil {
 		return nil, mountError(src, err)
 	}
-	defer h.Close()
+	defer func() { _ = m.mounts.release(h) }() // nothing was written
 	vs, err := h.VSchema(ctx, src.Keyspace)
 	if err != nil {
 		return nil, mountError(src, err)
