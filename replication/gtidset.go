@@ -79,6 +79,28 @@ func (s *gtidSet) add(n uint64) *gtidSet {
 	return s.union(&gtidSet{sid: s.sid, tail: interval{n, n}})
 }
 
+// without returns the set without n, which it holds; nil if nothing is left.
+func (s *gtidSet) without(n uint64) *gtidSet {
+	var list []interval
+	for i := range s.len() {
+		v := s.at(i)
+		if n < v.first || n > v.last {
+			list = append(list, v)
+			continue
+		}
+		if v.first < n {
+			list = append(list, interval{v.first, n - 1})
+		}
+		if n < v.last {
+			list = append(list, interval{n + 1, v.last})
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return newGTIDSet(s.sid, list)
+}
+
 func (s *gtidSet) union(t *gtidSet) *gtidSet {
 	if s.covers(t) {
 		return s

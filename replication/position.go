@@ -300,6 +300,22 @@ func (p Position) addMariaDB(g GTID) Position {
 	return p
 }
 
+// Without returns the position without transaction g of a MySQL server: reading the log from there gives g again. A MariaDB position, of
+// which nothing can be taken, stays as it is.
+func (p Position) Without(g GTID) Position {
+	if p.flavor == FlavorMariaDB || !p.Contains(g) {
+		return p
+	}
+	i, _ := p.findSID(g.sid)
+	p.mysql = slices.Clone(p.mysql)
+	if rest := p.mysql[i].without(g.number); rest != nil {
+		p.mysql[i] = rest
+	} else {
+		p.mysql = slices.Delete(p.mysql, i, i+1)
+	}
+	return p
+}
+
 // Union returns the position that covers p and q and nothing more. Of two MariaDB GTIDs with one domain and
 // sequence, p's stays. The zero Position adds nothing; of two positions of different flavors
 // the union is p.

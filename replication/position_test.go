@@ -216,15 +216,21 @@ func TestPositionModel(t *testing.T) {
 			for g := range a.m {
 				next.m[g] = true
 			}
-			if r.IntN(5) > 0 {
-				g := random()
-				next.p = a.p.Add(g)
-				next.m[g.String()] = true
-			} else {
+			switch g := random(); r.IntN(6) {
+			case 0:
 				next.p = a.p.Union(b.p)
 				for g := range b.m {
 					next.m[g] = true
 				}
+			case 1:
+				if len(a.m) == 0 || len(a.m) == 1 && a.m[g.String()] {
+					continue // a position of nothing has no text that tells its flavor
+				}
+				next.p = a.p.Without(g)
+				delete(next.m, g.String())
+			default:
+				next.p = a.p.Add(g)
+				next.m[g.String()] = true
 			}
 			next.text = next.p.String()
 			if q := parsePosition(t, next.text); !q.Equal(next.p) || q.String() != next.text {

@@ -40,7 +40,9 @@ type assembler struct {
 	group     *group
 	// prepared holds XA transactions that were prepared and neither committed nor rolled back, by xid.
 	prepared map[string]*group
-	maps     map[uint64]*tableMap
+	// unknown, unless it is nil, takes the xids of transactions that are settled here and were prepared before; otherwise they are errors.
+	unknown map[string]bool
+	maps    map[uint64]*tableMap
 	// stale has the tables that a DDL named, with how their rows were replaced by it, or "".
 	stale   map[string]string
 	decoder decoder
@@ -87,11 +89,15 @@ func (a *assembler) fail(err error) error {
 }
 
 // advance moves to the end of an event. The wire has 32 bits of it; files can be larger.
-func (a *assembler) advance(h *gobinlog.EventHeader) {
-	if h.LogPos == 0 || h.EventType == gobinlog.ROTATE_EVENT || h.Flags&gobinlog.LOG_EVENT_ARTIFICIAL_F != 0 {
-		return
+func (a *assembler) advance(h *gobinlog.EventHeader) { a.pos = a.after(h) }
+
+// after is the end of the next event.
+func (a *assembler) after(h *gobinlog.EventHeader) replication.LogPos {
+	next := a.pos
+	if h.LogPos != 0 && h.EventType != gobinlog.ROTATE_EVENT && h.Flags&gobinlog.LOG_EVENT_ARTIFICIAL_F == 0 {
+		next.Offset = widen(next.Offset, h.LogPos)
 	}
-	a.pos.Offset = widen(a.pos.Offset, h.LogPos)
+	return next
 }
 
 // widen finds the first offset from have on whose lower half is low.

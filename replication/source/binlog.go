@@ -72,6 +72,10 @@ type logReader struct {
 	last  replication.LogPos
 	stale map[string]string
 	clock clock
+	// sought is where an XA transaction was last committed whose first part had to be looked for.
+	sought replication.LogPos
+	// open are the first parts of others that were found on the way, and were not settled then, by xid.
+	open map[string]replication.GTID
 }
 
 // run ends with an error, always.
@@ -79,7 +83,10 @@ func (r *logReader) run(ctx context.Context) error {
 	backoff := retry.Backoff{Max: r.source.opts.ReadTimeout}
 	for failures := 0; ; {
 		before := r.last
-		err := mark(ctx, r.connect(ctx))
+		err := mark(ctx, r.seekPrepared(ctx, r.connect(ctx)))
+		if err == nil {
+			continue
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -66,25 +66,44 @@ func (d *dump) start(have replication.Position, heartbeat time.Duration, checksu
 	if err != nil {
 		return fmt.Errorf("position %s: %w", have, err)
 	}
-	// The server ends an older connection that has the same name.
-	name := fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", rand.Uint32(), rand.N(1<<16), rand.N(1<<12), rand.N(1<<12), rand.N(1<<48))
-	_, err = d.client.Execute(fmt.Sprintf("SET @master_binlog_checksum = %[3]s, @source_binlog_checksum = %[3]s,"+
-		" @master_heartbeat_period = %[1]d, @source_heartbeat_period = %[1]d, @slave_uuid = '%[2]s', @replica_uuid = '%[2]s'",
-		heartbeat.Nanoseconds(), name, sqltext.String(checksum)))
-	if err != nil {
+	if err := d.introduce(heartbeat, checksum); err != nil {
 		return err
 	}
-	command := make([]byte, 4, 64) // the head of the packet comes in front
-	command = append(command, gomysql.COM_BINLOG_DUMP_GTID, 0, 0)
+	command := []byte{gomysql.COM_BINLOG_DUMP_GTID, 0, 0}
 	command = binary.LittleEndian.AppendUint32(command, 1<<31|rand.Uint32())
 	command = binary.LittleEndian.AppendUint32(command, 0) // no file
 	command = binary.LittleEndian.AppendUint64(command, 4)
 	encoded := set.Encode()
 	command = binary.LittleEndian.AppendUint32(command, uint32(len(encoded)))
-	command = append(command, encoded...)
+	return d.ask(append(command, encoded...))
+}
+
+// startFile asks for the log from the begin of a file on, up to where it ends now.
+func (d *dump) startFile(name string, heartbeat time.Duration, checksum string) error {
+	if err := d.introduce(heartbeat, checksum); err != nil {
+		return err
+	}
+	const endNow = 1 // BINLOG_DUMP_NON_BLOCK
+	command := []byte{gomysql.COM_BINLOG_DUMP, 4, 0, 0, 0, endNow, 0}
+	command = binary.LittleEndian.AppendUint32(command, 1<<31|rand.Uint32())
+	return d.ask(append(command, name...))
+}
+
+// introduce says as which replica the log is read, and how.
+func (d *dump) introduce(heartbeat time.Duration, checksum string) error {
+	// The server ends an older connection that has the same name.
+	name := fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", rand.Uint32(), rand.N(1<<16), rand.N(1<<12), rand.N(1<<12), rand.N(1<<48))
+	_, err := d.client.Execute(fmt.Sprintf("SET @master_binlog_checksum = %[3]s, @source_binlog_checksum = %[3]s,"+
+		" @master_heartbeat_period = %[1]d, @source_heartbeat_period = %[1]d, @slave_uuid = '%[2]s', @replica_uuid = '%[2]s'",
+		heartbeat.Nanoseconds(), name, sqltext.String(checksum)))
+	return err
+}
+
+// ask sends a command whose answer is the log.
+func (d *dump) ask(command []byte) error {
 	d.client.ResetSequence()
 	d.seq = 1
-	return d.client.WritePacket(command)
+	return d.client.WritePacket(append(make([]byte, 4), command...)) // the head of the packet comes in front
 }
 
 var errDumpEnded = errors.New("the server ended the log")

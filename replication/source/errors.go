@@ -23,8 +23,9 @@ var ErrNotRow = errors.New("change was logged as a statement, not as rows (set b
 var ErrPartialImage = errors.New("row event lacks columns (set binlog_row_image=FULL and binlog_row_value_options='')")
 
 // ErrPreparedBefore means that an XA transaction was committed whose rows were prepared before the position
-// that reading started from, so they are not known. Start the copy again while no XA transaction is prepared.
-var ErrPreparedBefore = errors.New("XA transaction was prepared before the start position")
+// that reading started from, and that the server has no log of that time any more, so they are not known. Start the copy again while no
+// XA transaction is prepared that is older than the server's logs.
+var ErrPreparedBefore = errors.New("XA transaction was prepared before the start position, and the log of that time is gone")
 
 // ErrUnknownEvent means that a transaction holds an event of a type that this version can't read.
 var ErrUnknownEvent = errors.New("event type is not known")

@@ -50,6 +50,11 @@ func (r *eventReader) event(packet io.Reader) error {
 	if err != nil {
 		return err
 	}
+	return r.rest(packet, h)
+}
+
+// rest reads what follows the head of an event.
+func (r *eventReader) rest(packet io.Reader, h *gobinlog.EventHeader) error {
 	if h.EventType == gobinlog.TRANSACTION_PAYLOAD_EVENT {
 		r.assembler.advance(h)
 		return r.compressed(packet, h)

@@ -221,8 +221,12 @@ func (a *assembler) prepare(body []byte) error {
 func (a *assembler) settle(s *statement) error {
 	g := a.group
 	p := a.prepared[s.name]
-	if p == nil && s.kind == stmtXACommit && !g.known {
-		return ErrPreparedBefore
+	switch {
+	case p != nil:
+	case a.unknown != nil:
+		a.unknown[s.name] = true
+	case s.kind == stmtXACommit && !g.known:
+		return &preparedError{s.name}
 	}
 	a.group = nil
 	delete(a.prepared, s.name)

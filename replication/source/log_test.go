@@ -260,11 +260,68 @@ func TestPreparedAcrossRestarts(t *testing.T) {
 	}
 	f.exec("XA COMMIT 'r1'", "INSERT INTO t VALUES (4,'d')")
 	wantLog(t, f.log(s, from), "+(id=2, v='b') xa ", "+(id=4, v='d') ")
-	// Begun after the preparation, the rows are not known.
-	f.exec("XA START 'r2'", "INSERT INTO t VALUES (5,'e')", "XA END 'r2'", "XA PREPARE 'r2'")
-	_, late := f.end(s)
-	f.exec("XA COMMIT 'r2'")
-	if _, err := f.tryLog(s, late); !errors.Is(err, source.ErrPreparedBefore) {
+}
+
+// TestPreparedBeforeTheStart begins to read between XA PREPARE and XA COMMIT: the rows are looked for in older logs.
+func TestPreparedBeforeTheStart(t *testing.T) {
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int primary key, v varchar(20))")
+	s := f.open()
+	prepare := func(xid string, id int) {
+		t.Helper()
+		f.exec(fmt.Sprintf("XA START '%s'", xid), fmt.Sprintf("INSERT INTO t VALUES (%d,'%s')", id, xid), fmt.Sprintf("XA END '%s'", xid), fmt.Sprintf("XA PREPARE '%s'", xid))
+	}
+	late := func() replication.Position {
+		t.Helper()
+		_, p := f.end(s)
+		return p
+	}
+	// In the same file, while others are prepared; one has the same name as one of long ago.
+	prepare("old", 1)
+	f.exec("XA COMMIT 'old'")
+	prepare("again", 2)
+	f.exec("XA ROLLBACK 'again'")
+	prepare("again", 3)
+	prepare("other", 4)
+	prepare("never", 5)
+	from := late()
+	f.exec("INSERT INTO t VALUES (10,'a')", "XA COMMIT 'again'", "INSERT INTO t VALUES (11,'b')", "XA COMMIT 'other'", "XA ROLLBACK 'never'", "INSERT INTO t VALUES (12,'c')")
+	want := []string{"+(id=10, v='a') ", "+(id=3, v='again') xa ", "+(id=11, v='b') ", "+(id=4, v='other') xa ", "", "+(id=12, v='c') "}
+	list := f.log(s, from)
+	wantLog(t, list, want...)
+	// Every position on the way will do to go on from.
+	for i := range list {
+		p := from
+		for _, x := range list[:i] {
+			p = p.Add(x.GTID).Add(x.Prepared)
+		}
+		wantLog(t, f.log(s, p), want[i:]...)
+	}
+
+	// In an older file, compressed, before the server died; in between the name was used again.
+	f.exec("SET SESSION binlog_transaction_compression=ON", "INSERT INTO t VALUES (20,'d')")
+	f.exec("XA START 'zip'", "INSERT INTO t VALUES (21,'zip'),(22,'zip')", "UPDATE t SET v='unzip' WHERE id=22", "XA END 'zip'", "XA PREPARE 'zip'")
+	f.exec("SET SESSION binlog_transaction_compression=OFF")
+	prepare("far", 23)
+	f.exec("FLUSH BINARY LOGS")
+	prepare("near", 24)
+	f.exec("XA COMMIT 'near'", "XA COMMIT 'far'")
+	prepare("far", 25)
+	f.exec("FLUSH BINARY LOGS", "INSERT INTO t VALUES (26,'e')", "FLUSH BINARY LOGS")
+	from = late()
+	f.exec("INSERT INTO t VALUES (27,'f')", "FLUSH BINARY LOGS", "XA COMMIT 'far'", "FLUSH BINARY LOGS", "XA COMMIT 'zip'")
+	want = []string{"+(id=27, v='f') ", "+(id=25, v='far') xa ", "+(id=21, v='zip') +(id=22, v='zip') (id=22, v='zip')>(id=22, v='unzip') xa "}
+	wantLog(t, f.log(s, from), want...)
+	small := f.openWith(source.Options{TransactionBytes: 1, Heartbeat: 100 * time.Millisecond})
+	wantLog(t, f.log(small, from), want...)
+
+	// In a file that is gone.
+	prepare("gone", 30)
+	f.exec("FLUSH BINARY LOGS")
+	from = late()
+	f.exec("XA COMMIT 'gone'")
+	f.exec("PURGE BINARY LOGS TO '" + f.srv.MustQuery(t, "SHOW BINARY LOG STATUS")[0][0] + "'")
+	if _, err := f.tryLog(s, from); !errors.Is(err, source.ErrPreparedBefore) || replication.Transient(err) {
 		t.Errorf("a commit of rows that are not known: %v", err)
 	}
 }
