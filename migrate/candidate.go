@@ -201,11 +201,11 @@ func answerError(ctx context.Context, cfg mysqlconn.Config, err error) error {
 // A settingsError says which settings and privileges keep a server from being a source.
 type settingsError struct{ findings []Finding }
 
-// settingsErrorOf is nil if nothing is wrong. XA transactions that are prepared are in the way of a start only.
+// settingsErrorOf is nil if nothing is wrong.
 func settingsErrorOf(fs findings) error {
 	e := &settingsError{}
 	for _, f := range fs.list {
-		if f.Severity == SeverityError && f.Code != CodePrepared {
+		if f.Severity == SeverityError {
 			e.findings = append(e.findings, f)
 		}
 	}

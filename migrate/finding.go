@@ -33,7 +33,7 @@ const (
 	CodeGTID Code = "gtid_mode"
 	// CodeLogUpdates: a replica does not log what it applies.
 	CodeLogUpdates Code = "log_replica_updates"
-	// CodePrepared: XA transactions are prepared on the source, whose rows a stream that begins now could not know.
+	// CodePrepared: XA transactions are prepared on the source. If one is older than the source's logs, its commit will end the stream.
 	CodePrepared Code = "xa_prepared"
 	// CodeReadOnly: the target's primary is read-only.
 	CodeReadOnly Code = "read_only"

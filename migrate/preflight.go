@@ -74,8 +74,11 @@ func checkSourceServer(fs *findings, s *server, replica bool) {
 		add(CodeLogUpdates, "log_replica_updates", "the replica does not log what it applies", "start it with --log-replica-updates, or read from the primary")
 	}
 	if s.prepared > 0 {
-		add(CodePrepared, "XA", fmt.Sprintf("%d XA transaction(s) are prepared and neither committed nor rolled back", s.prepared),
-			"end what XA RECOVER lists with XA COMMIT or XA ROLLBACK")
+		fs.add(Finding{
+			Code: CodePrepared, Severity: SeverityWarning, Side: SideSource, Server: s.addr, Object: "XA",
+			Message: fmt.Sprintf("%d XA transaction(s) are prepared: when one is committed, its rows are looked for in the source's older logs", s.prepared),
+			Fix:     "if one is older than these logs, end it with XA COMMIT or XA ROLLBACK before (XA RECOVER lists them)",
+		})
 	}
 	for _, p := range []string{"REPLICATION SLAVE", "REPLICATION CLIENT"} {
 		if !s.grants.has(p, "", "") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -189,4 +190,37 @@ func TestUnknownRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.clean()
+}
+
+// XA transactions that are prepared before Create and committed while the workflow runs arrive whole; one that nobody ever settles does not
+// matter.
+func TestCreateWhilePrepared(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, smallSchema)
+	prepare := func(xid string, a int) {
+		t.Helper()
+		c.src.MustExec(t, fmt.Sprintf("USE %[3]s; XA START '%[1]s'; INSERT INTO plain VALUES (%[2]d, 1), (%[2]d, 2); XA END '%[1]s'; XA PREPARE '%[1]s'", xid, a, c.db))
+	}
+	prepare("early", 100)
+	prepare("late", 200)
+	prepare("never", 300)
+	res := c.create(migrate.CreateOptions{NoAutoStart: true})
+	if i := slices.IndexFunc(res.Warnings, func(f migrate.Finding) bool { return f.Code == migrate.CodePrepared }); i < 0 || !strings.Contains(res.Warnings[i].Message, "3 XA") {
+		t.Errorf("warnings are %+v", res.Warnings)
+	}
+	c.src.MustExec(t, "FLUSH BINARY LOGS")
+	c.run(c.m)
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.await(migrate.StateRunning)
+	c.src.MustExec(t, "XA COMMIT 'early'; INSERT INTO "+c.db+".plain VALUES (7, 7); XA COMMIT 'late'")
+	c.caughtUp()
+	c.equal("customer", "plain")
+	if st := c.show(); st.State != migrate.StateRunning || st.Message != "" {
+		t.Errorf("%s: %s", st.State, st.Message)
+	}
+	if got := one(t, c.dst, "SELECT COUNT(*) FROM "+c.vt+".plain WHERE a >= 100"); got != "4" {
+		t.Errorf("%s rows of XA transactions are there, want 4", got)
+	}
+	c.src.MustExec(t, "XA ROLLBACK 'never'")
 }
