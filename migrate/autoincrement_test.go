@@ -100,8 +100,10 @@ func TestCheckAutoIncrement(t *testing.T) {
 			entries: `"a": ` + plain + `, "b": ` + with(`{"column": "ID", "sequence": "seqs.b_seq"}`) + `, "c": ` + with(`{"column": "id", "sequence": "c_seq"}`) +
 				`, "d": ` + with(`{"column": "id", "sequence": "numbers"}`),
 			seqs: []sequenceRecord{
-				{Table: "a", Column: "id", Keyspace: "seqs", Name: "a_seq"}, {Table: "b", Column: "id", Keyspace: "seqs", Name: "b_seq"},
-				{Table: "c", Column: "id", Keyspace: "seqs", Name: "c_seq"}, {Table: "d", Column: "id", Keyspace: "seqs", Name: "numbers"},
+				{Table: "a", Column: "id", Keyspace: "seqs", Name: "a_seq"},
+				{Table: "b", Column: "id", Keyspace: "seqs", Name: "b_seq"},
+				{Table: "c", Column: "id", Keyspace: "seqs", Name: "c_seq"},
+				{Table: "d", Column: "id", Keyspace: "seqs", Name: "numbers"},
 			},
 			want: []brief{{CodeSequence, w, "d", "sequence numbers in the VSchema already"}},
 		},
@@ -116,8 +118,11 @@ func TestCheckAutoIncrement(t *testing.T) {
 			entries: `"a": ` + with(`{"column": "owner", "sequence": "a_seq"}`) + `, "b": ` + with(`{"column": "id", "sequence": "elsewhere.b_seq"}`) +
 				`, "c": ` + with(`{"column": "id", "sequence": "a.b.c"}`) + `, "d": ` + plain + `, "` + long + `": ` + plain,
 			want: []brief{
-				{CodeSequence, e, "a", "is for column `owner`, not for `id`"}, {CodeSequence, e, "b", "of keyspace elsewhere, not of seqs"}, {CodeSequence, e, "c", "can't be read"},
-				{CodeSequence, e, "d", "is float"}, {CodeSequence, e, long, "longer than 64"},
+				{CodeSequence, e, "a", "is for column `owner`, not for `id`"},
+				{CodeSequence, e, "b", "of keyspace elsewhere, not of seqs"},
+				{CodeSequence, e, "c", "can't be read"},
+				{CodeSequence, e, "d", "is float"},
+				{CodeSequence, e, long, "longer than 64"},
 			},
 		},
 	} {
@@ -163,7 +168,10 @@ func TestCheckGlobal(t *testing.T) {
 			want: []brief{{CodeSequence, e, "t", "its comment is not 'vitess_sequence'"}},
 		},
 		{
-			name: "another sequence", change: func(g *globalState) { g.tables["t_seq"] = sequence(); g.tables["t_seq"].columns = []string{"id", "cache"} }, existed: true,
+			name: "another sequence", change: func(g *globalState) {
+				g.tables["t_seq"] = sequence()
+				g.tables["t_seq"].columns = []string{"id", "cache"}
+			}, existed: true,
 			want: []brief{{CodeSequence, e, "t", "no column next_id"}},
 		},
 		{
