@@ -407,35 +407,6 @@ func TestCancelCrash(t *testing.T) {
 	}
 }
 
-func TestUnsupported(t *testing.T) {
-	c := newCluster(t, migrate.Options{}, "CREATE TABLE t (id INT NOT NULL PRIMARY KEY)")
-	ctx := t.Context()
-	for i, shard := range []string{"-80", "80-"} {
-		for _, err := range []error{
-			func() error {
-				if i > 0 {
-					return nil
-				}
-				return c.ts.CreateKeyspace(ctx, topo.Keyspace{Name: "sharded"})
-			}(),
-			c.ts.CreateShard(ctx, "sharded", shard),
-			c.ts.InitTablet(ctx, topo.Tablet{
-				Alias: topo.TabletAlias{Cell: "zone1", UID: uint32(200 + i)}, Type: topo.TabletPrimary, Keyspace: "sharded", Shard: shard,
-				MySQLHostname: c.dst.Host, MySQLPort: int32(c.dst.Port), DBNameOverride: fmt.Sprintf("%s_%d", c.vt, i),
-			}),
-		} {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	_, err := c.m.Workflow("sharded.wf").Create(ctx, migrate.CreateOptions{Source: "ext1." + c.db, AllTables: true})
-	if !errors.Is(err, migrate.ErrUnsupported) || !strings.Contains(err.Error(), "sharded") {
-		t.Errorf("sharded target: %v", err)
-	}
-	c.clean()
-}
-
 func TestMariaDBSource(t *testing.T) {
 	_, dst := servers(t)
 	src := replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})

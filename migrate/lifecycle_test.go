@@ -412,7 +412,7 @@ func TestLeaseTTL(t *testing.T) {
 	c.await(migrate.StateRunning)
 	var got any
 	ttls.Range(func(dir, ttl any) bool {
-		if strings.HasSuffix(dir.(string), "tablehaul/"+c.ks+"/0/wf/0") {
+		if strings.HasSuffix(dir.(string), "tablehaul/"+c.ks+"/wf/0") {
 			got = ttl
 		}
 		return true

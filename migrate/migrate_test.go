@@ -96,7 +96,7 @@ func TestRunBrokenShard(t *testing.T) {
 	if err := m.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(log.String(), "target shard can't be read"); n != 1 || !strings.Contains(log.String(), "keyspace=commerce") {
+	if n := strings.Count(log.String(), "target shards can't be read"); n != 1 || !strings.Contains(log.String(), "keyspace=commerce") {
 		t.Errorf("%d lines: %s", n, log.String())
 	}
 }
