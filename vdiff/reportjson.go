@@ -200,9 +200,16 @@ func (t *TableReport) write(line func(format string, args ...any)) {
 	if t.RowsUnsettled > 0 {
 		line("\tRowsUnsettled:   %d", t.RowsUnsettled)
 	}
-	on := func(d Difference) string { return "" }
+	on := func(Difference) string { return "" }
+	not := on
 	if len(t.Shards) > 1 {
 		on = func(d Difference) string { return " on shard " + d.Shard }
+		not = func(d Difference) string {
+			if d.Shard == "" {
+				return ", belongs on no shard"
+			}
+			return ", not on shard " + d.Shard
+		}
 		for _, s := range t.Shards {
 			line("\tShard %s:", s.Shard)
 			s.Counts.write("\t\t", line)
@@ -220,7 +227,7 @@ func (t *TableReport) write(line func(format string, args ...any)) {
 		line("\t\ttarget: %s", d.Target)
 	}
 	for _, d := range t.ExtraSource {
-		line("\tonly on the source%s: %s", from(d), d.Source)
+		line("\tonly on the source%s%s: %s", from(d), not(d), d.Source)
 	}
 	for _, d := range t.ExtraTarget {
 		line("\tonly on the target%s: %s", on(d), d.Target)

@@ -104,7 +104,7 @@ func (l *lane) settle(ctx context.Context) error {
 	}
 	// Keys that the server takes for equal lead to the same rows; those count once.
 	counted := map[[2]fingerprint]bool{}
-	start, backoff := time.Now(), retry.Backoff{Min: 20 * time.Millisecond, Max: time.Second}
+	start, quick, slow := time.Now(), retry.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond}, retry.Backoff{Max: time.Second}
 	for round := 1; len(open) > 0; round++ {
 		var err error
 		if open, err = l.round(ctx, open, counted); err != nil || len(open) == 0 {
@@ -113,12 +113,17 @@ func (l *lane) settle(ctx context.Context) error {
 		if round >= maxRounds || round >= minRounds && time.Since(start) > settleTime {
 			break
 		}
-		stable := slices.ContainsFunc(open, func(s *suspect) bool { return s.same > 0 })
-		if !stable {
-			backoff.Reset()
+		var wait time.Duration
+		switch {
+		case slices.ContainsFunc(open, func(s *suspect) bool { return 0 < s.same && s.same < sameReads }):
+			wait = quick.Next()
+		case slices.ContainsFunc(open, func(s *suspect) bool { return s.same > 0 }):
+			wait = slow.Next() // what is open waits for a transaction
+		default:
+			quick.Reset()
 			continue
 		}
-		if err := retry.Wait(ctx, backoff.Next()); err != nil {
+		if err := retry.Wait(ctx, wait); err != nil {
 			return err
 		}
 	}
