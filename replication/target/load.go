@@ -26,7 +26,8 @@ type loader struct {
 	statement string
 	// plain are the columns, in the table's order, whose values hold nothing to escape; skip those that aren't written.
 	plain, skip []bool
-	// look says that rows must be looked at before they are loaded: not all JSON can be, and ENUM may bring warnings.
+	// look says that rows must be looked at before they are loaded: not all JSON can be, ENUM may bring warnings, and some times are
+	// in no time zone.
 	look bool
 	// off is set when the table's chunks can't be loaded.
 	off atomic.Bool
@@ -36,7 +37,8 @@ type loader struct {
 // the column's own characters, as it does with _binary literals. Where it would not understand them they
 // pass through a variable: index and bits of ENUM and SET are numbers, and JSON must be said to be text.
 func newLoader(p *plan) *loader {
-	l := &loader{plan: p, plain: make([]bool, len(p.table.Columns)), skip: make([]bool, len(p.table.Columns))}
+	// A time that can't be converted is found before the server asks for the rows: once it has, they can't be taken back.
+	l := &loader{plan: p, plain: make([]bool, len(p.table.Columns)), skip: make([]bool, len(p.table.Columns)), look: len(p.zoned) > 0}
 	for i := range l.skip {
 		l.skip[i] = true
 	}
