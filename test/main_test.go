@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ type workerConfig struct {
 	Topology, User string
 	// ChunkRows are few, so that a copy takes a while. Workers is migrate.Options.Workers.
 	ChunkRows, Workers int
+	// Complete is a workflow to complete instead; the process kills itself before the first step of the kind DieAt.
+	Complete string
+	DieAt    migrate.StepKind
 }
 
 // TestMain fails the run when a goroutine outlives the tests.
@@ -57,13 +61,23 @@ func work(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
+	trace := migrate.Trace{StepStarting: func(_ context.Context, _ string, s migrate.Step) {
+		if s.Kind == cfg.DieAt {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	}}
 	m, err := migrate.New(ts, mount.Static(mount.Login{User: cfg.User}), migrate.Options{
+		Trace:    trace,
 		Stream:   replication.Options{ChunkRows: cfg.ChunkRows, ReportInterval: 50 * time.Millisecond},
 		Workers:  cfg.Workers,
 		LeaseTTL: 2 * time.Second,
 		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
+		return err
+	}
+	if cfg.Complete != "" {
+		_, err := m.Workflow(cfg.Complete).Complete(ctx, migrate.CompleteOptions{})
 		return err
 	}
 	return m.Run(ctx)
