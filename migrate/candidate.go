@@ -127,6 +127,10 @@ func (p *picker) pick(ctx context.Context) (*sourceShard, error) {
 		switch {
 		case c.err != nil:
 			none.Servers = append(none.Servers, *c.err)
+			if errors.Is(c.err, replication.ErrHistory) && !c.err.Passing && !c.replica {
+				// The primary's history is the shard's. A server that has more is one that was left behind.
+				return nil, &NoSourceError{Servers: []SourceServerError{*c.err}}
+			}
 			if _, settings := errors.AsType[*settingsError](c.err.Err); settings && wrong == nil {
 				wrong = c
 			}

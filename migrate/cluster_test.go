@@ -17,6 +17,7 @@ import (
 	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/topo"
+	"github.com/tablehaul/tablehaul/topo/etcdtopo"
 	"github.com/tablehaul/tablehaul/topo/memorytopo"
 )
 
@@ -103,7 +104,7 @@ func newTopology(t *testing.T, keyspace, host string, port int) *topo.Server {
 func newTopologyWith(t *testing.T, open topo.Opener, keyspace, host string, port int) *topo.Server {
 	t.Helper()
 	ctx := t.Context()
-	ts, err := topo.Open(ctx, topo.Openers{"memory": open}, topo.Address{Type: "memory", Root: "/global"})
+	ts, err := topo.Open(ctx, topo.Openers{"memory": open, "etcd2": etcdtopo.Open}, topo.Address{Type: "memory", Root: "/global"})
 	if err != nil {
 		t.Fatal(err)
 	}
