@@ -133,7 +133,9 @@ func (s *stream) write(ctx context.Context, rnd *rand.Rand, ids []int, stop <-ch
 // change changes a row: mostly, it moves to another shard.
 func (s *stream) change(rnd *rand.Rand, id int, c *commit) string {
 	was := s.rows[id]
-	add := func(shard int, format string, args ...any) { c.on[shard] = append(c.on[shard], fmt.Sprintf(format, args...)) }
+	add := func(shard int, format string, args ...any) {
+		c.on[shard] = append(c.on[shard], fmt.Sprintf(format, args...))
+	}
 	home := func(r *movingRow) int { return r.c % len(s.targets) }
 	switch {
 	case was == nil:
