@@ -215,7 +215,7 @@ func (o CompleteOptions) validate() error {
 // CancelOptions say how a workflow is given up.
 type CancelOptions struct {
 	// KeepData leaves the target tables that Create made as they are. By default they are dropped. Tables that were there
-	// before are never dropped.
+	// before are never dropped. Sequences that Create made are dropped in any case, unless they are in use.
 	KeepData bool
 	// DryRun makes the plan and changes nothing.
 	DryRun bool

@@ -234,12 +234,7 @@ func (m *Migrator) raiseSequence(ctx context.Context, s sequenceRecord, highest 
 // highestID is the highest id of a table on all of these shards; at least 0. An id that no sequence can follow is an error.
 func highestID(ctx context.Context, shards []*targetShard, s sequenceRecord) (int64, error) {
 	ids := make([]int64, len(shards))
-	index := make([]int, len(shards))
-	for i := range index {
-		index[i] = i
-	}
-	err := eachShard(index, func(i int) error {
-		t := shards[i]
+	err := eachShard(shards, func(i int, t *targetShard) error {
 		var text sql.NullString
 		err := t.admin.QueryRowContext(ctx, "SELECT MAX("+ident(s.Column)+") FROM "+ident(t.cfg.Database)+"."+ident(s.Table)).Scan(&text)
 		if err == nil && text.Valid {
@@ -273,10 +268,10 @@ func (m *Migrator) dropSequence(ctx context.Context, keyspace string, s sequence
 		m.log.Warn("a sequence is used by the VSchema: it stays", "sequence", s.String(), "table", user)
 		return false, nil
 	}
-	g, t, err := m.readGlobal(ctx, s.Keyspace, []sequenceRecord{s})
-	if errors.Is(err, ErrNotFound) {
-		return false, nil // with its keyspace, or the shard's server
+	if _, err := m.topo.Keyspace(ctx, s.Keyspace); errors.Is(err, topo.ErrNoNode) {
+		return false, nil // it has gone with its keyspace
 	}
+	g, t, err := m.readGlobal(ctx, s.Keyspace, []sequenceRecord{s})
 	if err != nil {
 		return false, err
 	}

@@ -199,6 +199,8 @@ func TestFailures(t *testing.T) {
 		{"Migrate -all -source ext1.load Create nowhere.wf", "nowhere"},
 		{"Migrate -all -source ext1.load Create commerce.wf", "ext1"},
 		{"Migrate -all -source ext1.load -on_ddl MAYBE Create commerce.wf", "MAYBE"},
+		{"Migrate -all -source ext1.load -sharded_auto_increment_handling KEEP Create commerce.wf", "KEEP"},
+		{"Migrate -all -source ext1.load -global_keyspace seqs Create commerce.wf", "AutoIncrement is not REPLACE"},
 		{"Migrate -all -source ext1.load -tablet_types boss Create commerce.wf", "boss"},
 		{"Migrate Complete commerce", `"commerce"`},
 		{"Migrate Cancel nowhere.wf", "nowhere"},

@@ -34,6 +34,7 @@ type migrateFlags struct {
 	all, stopAfterCopy, autoStart, deferKeys, dropForeignKeys bool
 	tables, exclude, cells                                    list
 	onDDL, onDrift, sourceTimeZone, sourceTabletTypes         string
+	autoIncrement, globalKeyspace                             string
 	retryTime                                                 time.Duration
 
 	// Complete
@@ -58,6 +59,8 @@ func (f *migrateFlags) define(fs *flag.FlagSet) {
 	fs.DurationVar(&f.retryTime, "retry_time", 0, "Create: try the same error again for this `duration` before state Error; 0: as the process that runs it says, negative: for ever")
 	fs.BoolVar(&f.deferKeys, "defer_secondary_keys", true, "Create: add secondary keys after a table's rows")
 	fs.BoolVar(&f.dropForeignKeys, "drop_foreign_keys", false, "Create: make the target tables without foreign keys")
+	fs.StringVar(&f.autoIncrement, "sharded_auto_increment_handling", "REMOVE", "Create: `what` becomes of AUTO_INCREMENT where a sharded target spreads rows: REMOVE, LEAVE, REPLACE (by sequences)")
+	fs.StringVar(&f.globalKeyspace, "global_keyspace", "", "Create: the `keyspace`, not sharded, for the sequences of REPLACE")
 	fs.StringVar(&f.sourceTimeZone, "source_time_zone", "", "Create: `zone` of the source's DATETIME values, converted to UTC; none: not converted")
 	fs.StringVar(&f.sourceTabletTypes, "tablet_types", "", "Create: `types` of source tablets to read from, best first; none: replica,primary")
 	fs.Var(&f.cells, "cells", "Create: source `cells` to read from, best first; none: any")
@@ -78,7 +81,7 @@ func migrateCommand(fs *flag.FlagSet) runFunc {
 	return actions(fs,
 		action{
 			name: "Create", args: name, run: f.create,
-			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "on_drift", "retry_time", "defer_secondary_keys", "drop_foreign_keys", "source_time_zone", "tablet_types", "cells"},
+			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "on_drift", "retry_time", "defer_secondary_keys", "drop_foreign_keys", "sharded_auto_increment_handling", "global_keyspace", "source_time_zone", "tablet_types", "cells"},
 		},
 		action{
 			name: "Complete", args: name, run: f.complete,
@@ -110,7 +113,10 @@ func (f *migrateFlags) create(ctx context.Context, s *session, args []string) er
 	if opts.OnDrift, err = migrate.ParseOnDrift(f.onDrift); err != nil {
 		return err
 	}
-	opts.RetryTime = f.retryTime
+	if opts.AutoIncrement, err = migrate.ParseAutoIncrement(f.autoIncrement); err != nil {
+		return err
+	}
+	opts.GlobalKeyspace, opts.RetryTime = f.globalKeyspace, f.retryTime
 	if f.sourceTabletTypes != "" {
 		if opts.TabletTypes, err = topo.ParseTabletTypes(f.sourceTabletTypes); err != nil {
 			return err
@@ -151,7 +157,7 @@ func (f *migrateFlags) complete(ctx context.Context, s *session, args []string) 
 	}
 	o := outcome{
 		Workflow: wf.Name(), DryRun: f.dryRun, Steps: steps(res.Plan), Done: res.Done,
-		Positions: res.Positions, Published: res.Published,
+		Positions: res.Positions, Published: res.Published, Sequences: res.Sequences,
 	}
 	return s.finish(o, err, fmt.Sprintf("Workflow %s completed", wf.Name()))
 }
@@ -182,6 +188,7 @@ type outcome struct {
 	Warnings  []migrate.Finding `json:"warnings,omitempty"`  // Create
 	Positions map[string]string `json:"positions,omitempty"` // Complete: applied, by source shard
 	Published []string          `json:"published,omitempty"` // Complete: tables added to the VSchema
+	Sequences map[string]int64  `json:"sequences,omitempty"` // Complete: the ids that sequences hand out next
 	Dropped   []string          `json:"dropped,omitempty"`   // Cancel: tables of the target
 }
 
