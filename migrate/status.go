@@ -70,7 +70,7 @@ type StreamStatus struct {
 	// is told while the stream tries again, and in state Error.
 	Failure *Failure
 	// Drifts is how many rows were not what the stream had put there and did not stop it (see OnDrift). Logs has the last
-	// ones, the table vreplication_log of the sidecar database all.
+	// ones, the table vreplication_log of the sidecar database at least the last 1,000 (if no more than that were in one transaction).
 	Drifts int64
 	// Owner is who runs the stream, as host:pid; empty if nobody does.
 	Owner      string

@@ -47,26 +47,89 @@ func (d *DB) log(ctx context.Context, tx *sql.Tx, id int64, typ, state, message 
 // did not stop it.
 const TypeDrift = "Drift"
 
-// AppendDrifts appends a statement that adds a line of TypeDrift for each message (at least one) to a stream's log. It
-// affects as many rows.
-func (d *DB) AppendDrifts(dst []byte, id int64, messages []string) []byte {
-	dst = append(append(append(dst, "INSERT INTO "...), d.table("vreplication_log")...), " (vrepl_id, type, state, message) VALUES "...)
+// AppendDrifts appends a statement that adds a line of TypeDrift for each message to a stream's log, and one that counts for more
+// rows if there are more. There must be a message at least.
+func (d *DB) AppendDrifts(dst []byte, id int64, messages []string, more int64) []byte {
+	dst = append(append(append(dst, "INSERT INTO "...), d.table("vreplication_log")...), " (vrepl_id, type, state, message, count) VALUES "...)
+	line := func(message string, count int64) {
+		dst = strconv.AppendInt(append(dst, '('), id, 10)
+		dst = append(dst, ", '"+TypeDrift+"', '', CONVERT("...)
+		dst = append(sqltext.AppendBinary(dst, []byte(clip(message))), " USING utf8mb4), "...)
+		dst = append(strconv.AppendInt(dst, count, 10), ')')
+	}
 	for i, m := range messages {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		dst = strconv.AppendInt(append(dst, '('), id, 10)
-		dst = append(dst, ", '"+TypeDrift+"', '', CONVERT("...)
-		dst = append(sqltext.AppendBinary(dst, []byte(clip(m))), " USING utf8mb4))"...)
+		line(m, 1)
+	}
+	if more > 0 {
+		dst = append(dst, ", "...)
+		line(fmt.Sprintf("%d more rows of the same transaction", more), more)
 	}
 	return dst
 }
 
-// Drifts counts the lines of TypeDrift in a stream's log.
+// Drifts counts the rows that lines of TypeDrift in a stream's log are about.
 func (d *DB) Drifts(ctx context.Context, id int64) (int64, error) {
 	var n int64
-	err := d.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+d.table("vreplication_log")+" WHERE vrepl_id = ? AND type = ?", id, TypeDrift).Scan(&n)
+	err := d.db.QueryRowContext(ctx, "SELECT COALESCE(SUM(count), 0) FROM "+d.table("vreplication_log")+" WHERE vrepl_id = ? AND type = ?", id, TypeDrift).Scan(&n)
 	return n, d.wrap("count drifts", err)
+}
+
+// TrimDrifts makes one line of all lines of TypeDrift in a stream's log but the newest keep: it counts for all of them.
+func (d *DB) TrimDrifts(ctx context.Context, id int64, keep int) error {
+	err := d.tx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, "SELECT id, count FROM "+d.table("vreplication_log")+" WHERE vrepl_id = ? AND type = ? ORDER BY id DESC FOR UPDATE", id, TypeDrift)
+		if err != nil {
+			return err
+		}
+		ids, counts, err := scanCounts(rows)
+		if err != nil || len(ids) <= keep+1 {
+			return err
+		}
+		sum := int64(0)
+		for _, n := range counts[keep:] {
+			sum += n
+		}
+		last := len(ids) - 1
+		_, err = tx.ExecContext(ctx, "UPDATE "+d.table("vreplication_log")+" SET message = ?, count = ?, updated_at = CURRENT_TIMESTAMP(6) WHERE id = ?",
+			fmt.Sprintf("%d earlier rows, whose lines were removed", sum), sum, ids[last])
+		if err != nil {
+			return err
+		}
+		return d.deleteIDs(ctx, tx, "vreplication_log", ids[keep:last])
+	})
+	return d.wrap(fmt.Sprintf("trim the log of stream %d", id), err)
+}
+
+func scanCounts(rows *sql.Rows) (ids, counts []int64, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var id, n int64
+		if err := rows.Scan(&id, &n); err != nil {
+			return nil, nil, err
+		}
+		ids, counts = append(ids, id), append(counts, n)
+	}
+	return ids, counts, rows.Err()
+}
+
+// deleteIDs deletes rows of a table by their ids.
+func (d *DB) deleteIDs(ctx context.Context, tx *sql.Tx, table string, ids []int64) error {
+	for part := range slices.Chunk(ids, 1000) {
+		q := []byte("DELETE FROM " + d.table(table) + " WHERE id IN (")
+		for i, id := range part {
+			if i > 0 {
+				q = append(q, ',')
+			}
+			q = strconv.AppendInt(q, id, 10)
+		}
+		if _, err := tx.ExecContext(ctx, string(append(q, ')'))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Logs reads the newest lines of a stream's log, oldest first; limit 0 is 100.

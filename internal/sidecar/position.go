@@ -195,19 +195,12 @@ func (d *DB) FoldSpans(ctx context.Context, id, epoch int64, table string, fold 
 		if len(folded) >= len(old) {
 			return nil
 		}
-		for len(old) > 0 {
-			n := min(len(old), 1000)
-			q := []byte("DELETE FROM " + d.table("copy_state") + " WHERE id IN (")
-			for i, s := range old[:n] {
-				if i > 0 {
-					q = append(q, ',')
-				}
-				q = strconv.AppendInt(q, s.ID, 10)
-			}
-			if _, err := tx.ExecContext(ctx, string(append(q, ')'))); err != nil {
-				return err
-			}
-			old = old[n:]
+		ids := make([]int64, len(old))
+		for i, s := range old {
+			ids[i] = s.ID
+		}
+		if err := d.deleteIDs(ctx, tx, "copy_state", ids); err != nil {
+			return err
 		}
 		for _, s := range folded {
 			_, err := tx.ExecContext(ctx, "INSERT INTO "+d.table("copy_state")+

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -246,6 +247,65 @@ func TestLogCountsRepeats(t *testing.T) {
 		want := []string{"Stream Created/Stopped/1", "Message/Running/3", "State Changed/Running/1"}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("log is %v, want %v", got, want)
+		}
+	})
+}
+
+// Lines of type Drift are removed, but not what they count; lines of other types stay.
+func TestTrimDrifts(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB) {
+		d := open(t, db)
+		id, other := insert(t, d, "wf"), insert(t, d, "other")
+		total := int64(0)
+		drift := func(id int64, n int, more int64) {
+			t.Helper()
+			var messages []string
+			for i := range n {
+				messages = append(messages, fmt.Sprint("row ", total+int64(i)))
+			}
+			if _, err := db.ExecContext(t.Context(), string(d.AppendDrifts(nil, id, messages, more))); err != nil {
+				t.Fatal(err)
+			}
+			total += int64(n) + more
+		}
+		check := func(lines int, first string) {
+			t.Helper()
+			if err := d.TrimDrifts(t.Context(), id, 5); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := d.Drifts(t.Context(), id); err != nil || n != total {
+				t.Errorf("%d drifts are counted, %v; want %d", n, err, total)
+			}
+			logs, err := d.Logs(t.Context(), id, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			logs = slices.DeleteFunc(logs, func(e sidecar.LogEntry) bool { return e.Type != sidecar.TypeDrift })
+			if len(logs) != lines || lines > 0 && logs[0].Message != first {
+				t.Errorf("the log is %+v, want %d lines, the first %q", logs, lines, first)
+			}
+		}
+		check(0, "")
+		drift(id, 6, 0)
+		check(6, "row 0")
+		if err := d.Log(t.Context(), id, "Message", "Running", "stays"); err != nil {
+			t.Fatal(err)
+		}
+		drift(id, 3, 0)
+		check(6, "4 earlier rows, whose lines were removed")
+		drift(id, 2, 100)
+		check(6, "7 earlier rows, whose lines were removed")
+		drift(id, 12, 0)
+		check(6, "118 earlier rows, whose lines were removed")
+		was := total
+		drift(other, 20, 0)
+		total = was
+		check(6, "118 earlier rows, whose lines were removed")
+		if n, err := d.Drifts(t.Context(), other); err != nil || n != 20 {
+			t.Errorf("the other stream has %d, %v", n, err)
+		}
+		if logs, err := d.Logs(t.Context(), id, 0); err != nil || len(logs) != 6+2 {
+			t.Errorf("%d lines, %v", len(logs), err)
 		}
 	})
 }

@@ -1,10 +1,13 @@
 package target_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tablehaul/tablehaul/replication"
@@ -228,6 +231,61 @@ func TestDeposedOwnerFindsNoDrift(t *testing.T) {
 		}
 	})
 }
+
+// TestManyDrifts: a log of rows that are not as they should be stays short, and counts them all.
+func TestManyDrifts(t *testing.T) {
+	h := newShard(t, server(t, "mysql"), "CREATE TABLE pairs (id int PRIMARY KEY, v varchar(20) COLLATE utf8mb4_bin, u int)")
+	p := pairs()
+	p.Unique = nil
+	var warned atomic.Int64
+	log := slog.New(counter{&warned})
+	tg := h.target(target.Options{OnDrift: replication.OnDriftSkip, Workers: 1, Logger: log}, p)
+	r := h.start(tg)
+	report := func(lines, rows string) {
+		t.Helper()
+		for range 2 { // the second has nothing to do
+			if err := tg.Report(t.Context(), replication.Progress{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.want("SELECT COUNT(*), SUM(count) FROM "+h.side.Table("vreplication_log")+" WHERE type = 'Drift'", lines+" "+rows)
+	}
+	missing := func(from, n int) *replication.Entry {
+		var list []replication.Change
+		for i := range n {
+			id := fmt.Sprint(from + i)
+			list = append(list, remove(p, id, "x", null))
+		}
+		return r.entry(list...)
+	}
+	r.must(missing(0, 300))
+	report("300", "300")
+	r.must(missing(1000, 2500)) // in one transaction: a thousand lines, and one for the others
+	if got := warned.Load(); got != 300+1001 {
+		t.Errorf("%d warnings", got)
+	}
+	report("1001", "2800")
+	r.must(missing(4000, 400))
+	report("1401", "3200")
+	r.must(missing(5000, 400), missing(6000, 400))
+	report("1001", "4000")
+	_ = r.stop()
+	r = h.start(tg) // another owner trims too
+	h.exec("INSERT INTO " + h.side.Table("vreplication_log") + " (vrepl_id, type, state, message) SELECT vrepl_id, type, state, message FROM " + h.side.Table("vreplication_log") + " WHERE type = 'Drift'")
+	report("1001", "5001")
+	h.want("SELECT COUNT(*) FROM pairs", "0")
+	if n, err := h.side.Drifts(t.Context(), h.stream); err != nil || n != 5001 {
+		t.Errorf("%d drifts, %v", n, err)
+	}
+}
+
+// A counter counts the warnings that are logged.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (c counter) Handle(context.Context, slog.Record) error    { c.n.Add(1); return nil }
+func (c counter) WithAttrs([]slog.Attr) slog.Handler           { return c }
+func (c counter) WithGroup(string) slog.Handler                { return c }
 
 // TestAnotherKeyIsRefused: spans of a partly copied table mean nothing for another key.
 func TestAnotherKeyIsRefused(t *testing.T) {

@@ -29,7 +29,7 @@ func (w *writer) drift(ctx context.Context, e expect, err error) error {
 	default:
 		return d
 	}
-	w.tx.drifts = append(w.tx.drifts, d)
+	w.tx.drifts.add(d)
 	return nil
 }
 
@@ -81,13 +81,37 @@ func (w *writer) repair(ctx context.Context, c replication.Change) error {
 	return nil
 }
 
-// appendDrifts appends the statement that records rows that drifted, in the transaction that goes on in spite of them.
-func (s *store) appendDrifts(dst []byte, drifts []*replication.DriftError) []byte {
-	texts := make([]string, len(drifts))
-	for i, d := range drifts {
-		texts[i] = d.Error() + "; " + s.driftDone()
+// keptDrifts is how many lines of type Drift one transaction adds at most, and how many a stream's log keeps; when there are twice as
+// many, the older ones become one.
+const keptDrifts = 1000
+
+// driftText bounds the text of the rows that one transaction lists, in bytes.
+const driftText = 1 << 20
+
+// drifts are the rows of a transaction that were not as they should be, and did not end the stream.
+type drifts struct {
+	list []*replication.DriftError
+	text int
+	// more is how many are not in the list.
+	more int64
+}
+
+func (d *drifts) add(e *replication.DriftError) {
+	n := len(e.Before) + len(e.After) + len(e.Key)
+	if len(d.list) > 0 && (len(d.list) >= keptDrifts || d.text+n > driftText) {
+		d.more++
+		return
 	}
-	return s.side.AppendDrifts(dst, s.id, texts)
+	d.list, d.text = append(d.list, e), d.text+n
+}
+
+// appendDrifts appends the statement that records rows that drifted, in the transaction that goes on in spite of them.
+func (s *store) appendDrifts(dst []byte, d *drifts) []byte {
+	texts := make([]string, len(d.list))
+	for i, e := range d.list {
+		texts[i] = e.Error() + "; " + s.driftDone()
+	}
+	return s.side.AppendDrifts(dst, s.id, texts, d.more)
 }
 
 func (s *store) driftDone() string {
@@ -97,10 +121,30 @@ func (s *store) driftDone() string {
 	return "skipped"
 }
 
-// warnDrifts logs rows that drifted when their transaction is committed.
-func (s *store) warnDrifts(ctx context.Context, drifts []*replication.DriftError) {
-	for _, d := range drifts {
-		s.t.opts.Logger.WarnContext(ctx, "the target's row was not as the stream had put it", "table", d.Table, "key", d.Key,
-			"op", d.Op, "done", s.driftDone())
+// drifted takes note of rows that drifted when their transaction is committed.
+func (s *store) drifted(ctx context.Context, d *drifts) {
+	for _, e := range d.list {
+		s.t.opts.Logger.WarnContext(ctx, "the target's row was not as the stream had put it", "table", e.Table, "key", e.Key,
+			"op", e.Op, "done", s.driftDone())
 	}
+	if d.more > 0 {
+		s.t.opts.Logger.WarnContext(ctx, "more rows of the transaction were not as the stream had put them", "rows", d.more, "done", s.driftDone())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.drifts += len(d.list) + 1
+}
+
+// trimDrifts keeps the stream's log short.
+func (s *store) trimDrifts(ctx context.Context) error {
+	s.mu.Lock()
+	due := s.mu.drifts >= keptDrifts
+	if due {
+		s.mu.drifts = 0
+	}
+	s.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return s.side.TrimDrifts(ctx, s.id, keptDrifts)
 }

@@ -37,6 +37,8 @@ type store struct {
 		closed bool
 		// added counts, by table, the spans that were recorded since the last fold.
 		added map[string]int
+		// drifts counts the lines of type Drift since the log was trimmed.
+		drifts int
 	}
 }
 
@@ -52,6 +54,7 @@ func newStore(t *Target, epoch int64, mark sidecar.Mark, v variables) *store {
 	s.noInfile.Store(!v.localInfile || t.opts.DisableLocalInfile)
 	s.mu.mark = mark
 	s.mu.added = make(map[string]int)
+	s.mu.drifts = keptDrifts // who had the stream before may have left more than that
 	return s
 }
 

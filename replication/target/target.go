@@ -74,7 +74,9 @@ type Options struct {
 	IgnoreDDLErrors bool
 	// OnDrift says what to do about rows of the target that are not what the stream has put there; default
 	// replication.OnDriftStop. With another policy each such row is a line of type "Drift" in the stream's log in the sidecar
-	// database, written in the transaction of the row, and a warning to Logger after its commit.
+	// database, written in the transaction of the row, and a warning to Logger after its commit. A transaction lists 1,000 rows or
+	// 1 MiB of them at most, and Report removes all lines but the newest 1,000 when there are twice as many; one line counts for
+	// all that are not listed, so that the sum of the counts is how many rows there were.
 	OnDrift replication.OnDrift
 	// Logger receives one line per take-over, schema change and key build; nil discards.
 	Logger *slog.Logger
@@ -323,6 +325,9 @@ func (t *Target) Report(ctx context.Context, p replication.Progress) error {
 	err = t.side.SaveProgress(ctx, t.cfg.StreamID, s.epoch, r)
 	if err == nil {
 		err = s.fold(ctx)
+	}
+	if err == nil {
+		err = s.trimDrifts(ctx)
 	}
 	if mysqlerr.LockWait(err) {
 		return nil

@@ -22,7 +22,7 @@ type sqlTx struct {
 	// cascaded is set when foreign keys were switched on for a change.
 	cascaded bool
 	// drifts are the rows that were not as they should be, and did not end the stream.
-	drifts []*replication.DriftError
+	drifts drifts
 	// inserts is set when the chunk is not to be loaded by LOAD DATA.
 	inserts bool
 	// before and after are reused for unpacked rows.
@@ -179,8 +179,8 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 		buf = t.s.side.AppendPosition(buf, t.s.id, t.s.epoch, mark)
 	}
 	want := 1
-	if len(t.drifts) > 0 {
-		buf = t.s.appendDrifts(append(buf, ';'), t.drifts)
+	if len(t.drifts.list) > 0 {
+		buf = t.s.appendDrifts(append(buf, ';'), &t.drifts)
 		want++
 	}
 	if t.open {
@@ -206,7 +206,9 @@ func (t *sqlTx) Commit(ctx context.Context, e *replication.Entry) error {
 		return t.s.classify(ctx, err)
 	}
 	t.open = false
-	t.s.warnDrifts(ctx, t.drifts)
+	if len(t.drifts.list) > 0 {
+		t.s.drifted(ctx, &t.drifts)
+	}
 	if e.Chunk == nil {
 		t.s.advanced(mark)
 	} else {
@@ -260,7 +262,7 @@ func (t *sqlTx) rollback(ctx context.Context) error {
 	if err == nil && t.cascaded {
 		_, err = t.conn.run(ctx, "SET SESSION foreign_key_checks=0")
 	}
-	t.open, t.drifts = err != nil, nil
+	t.open, t.drifts = err != nil, drifts{}
 	return err
 }
 
