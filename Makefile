@@ -2,7 +2,7 @@
 #
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
-#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=, BIG_MB=
+#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
 #   make demo     a whole migration on throwaway servers, from nothing
 #   make bench    copy, catch-up, lag and costs beside other ways: 15 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
@@ -88,6 +88,8 @@ KILLS ?= 200
 RUNS ?= 100000
 # The size of one transaction, in MB; 2048 needs 10 GB of disk.
 BIG_MB ?= 2048
+# How many rows of 2 MB are changed in one transaction; 1000 need 20 GB of disk.
+LARGE_ROWS ?= 1000
 
 .PHONY: soak
 soak: servers
@@ -97,6 +99,8 @@ soak: servers
 	@cd test && go test -count=1 -timeout 120m -run 'TestMutations' . -mutations 0
 	@echo "== transactions of $(BIG_MB) MB in bounded memory"
 	@TABLEHAUL_BIG_MB=$(BIG_MB) go test -count=1 -timeout 60m -run 'TestLargeTransaction' ./replication/source
+	@echo "== transactions of $(LARGE_ROWS) rows of 2 MB, into packets of 16 MB"
+	@cd test && go test -count=1 -timeout 60m -run 'TestShapes/large_rows' . -large.rows $(LARGE_ROWS)
 	@echo "== readers of the target, unique values: three times each"
 	@cd test && go test -count=3 -timeout 60m -run 'TestConstantSums|TestUniqueValuesWander' .
 	@echo "== chaos: $(KILLS) kills, seed $(SEED)"

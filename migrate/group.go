@@ -204,7 +204,7 @@ func (e *engine) openTargets(ctx context.Context, m *Migrator) error {
 		return err
 	}
 	opts := target.Options{
-		Workers: m.opts.Workers, Sharing: len(rec.SourceShards), DatetimeZone: zone, IgnoreDDLErrors: e.onDDL == replication.OnDDLExecIgnore,
+		Workers: m.opts.Workers, Loaders: m.opts.Loaders, Sharing: len(rec.SourceShards), DatetimeZone: zone, IgnoreDDLErrors: e.onDDL == replication.OnDDLExecIgnore,
 		OnDrift: onDrift, Logger: m.log,
 	}
 	e.targets = make([]*target.Target, len(e.group.streams))

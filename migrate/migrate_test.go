@@ -15,8 +15,8 @@ import (
 )
 
 func TestNew(t *testing.T) {
-	_, err := migrate.New(nil, nil, migrate.Options{PollInterval: -1, Workers: -1, SidecarDatabase: strings.Repeat("x", 65)})
-	for _, want := range []string{"ts", "creds", "PollInterval", "Workers", "SidecarDatabase"} {
+	_, err := migrate.New(nil, nil, migrate.Options{PollInterval: -1, Workers: -1, Loaders: -1, SidecarDatabase: strings.Repeat("x", 65)})
+	for _, want := range []string{"ts", "creds", "PollInterval", "Workers", "Loaders", "SidecarDatabase"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %s: %v", want, err)
 		}

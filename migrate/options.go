@@ -37,8 +37,9 @@ type Options struct {
 	// Stream holds the engine's settings: readers, chunk sizes and memory bounds. OnDDL, StopAfterCopy, Logger and Trace of it
 	// are set per workflow, and what is given here is not used, but for the hooks of Stream.Trace.
 	Stream replication.Options
-	// Workers is how many connections each target shard is written on; 0 is the target's own default.
-	Workers int
+	// Workers is on how many connections a stream writes the source's changes to its target shard, Loaders on how many it writes
+	// chunks of the copy at once; 0 is the target's own default (target.Options).
+	Workers, Loaders int
 	// ReadFile reads the files that vindexes of a target keyspace name in their parameters (json_path of numeric_static_map, region_map of
 	// region_json). Nil refuses such vindexes, since a topology that others write should not choose which files a program opens.
 	ReadFile func(name string) ([]byte, error)
@@ -69,6 +70,9 @@ func (o Options) validate() error {
 	}
 	if o.Workers < 0 {
 		errs = append(errs, &OptionError{"Workers", "is negative"})
+	}
+	if o.Loaders < 0 {
+		errs = append(errs, &OptionError{"Loaders", "is negative"})
 	}
 	if len(o.SidecarDatabase) > maxName {
 		errs = append(errs, &OptionError{"SidecarDatabase", fmt.Sprintf("is longer than %d bytes", maxName)})

@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"iter"
 	"strconv"
@@ -18,6 +19,8 @@ import (
 	"github.com/tablehaul/tablehaul/replication/source"
 	"github.com/tablehaul/tablehaul/replication/target"
 )
+
+var largeRows = flag.Int("large.rows", 13, "how many rows of 2 MB TestShapes has in one transaction; 1000 take 20 GB of disk")
 
 // TestShapes runs streams from one server to another, one after the other, through transactions of unusual shape and size.
 func TestShapes(t *testing.T) {
@@ -202,9 +205,12 @@ func testLargeRows(t *testing.T, src, dst *replicationtest.Server) {
 	}
 	dst.MustExec(t, "SET GLOBAL max_allowed_packet=16<<20")
 	defer dst.MustExec(t, "SET GLOBAL max_allowed_packet=DEFAULT")
-	// A transaction of many rows that does not fit into one packet.
-	src.MustExec(t, `USE shop; INSERT INTO big WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i+1 FROM n WHERE i<112) SELECT i, REPEAT('x', 2000000) FROM n;
-		UPDATE big SET v=REPEAT('y', 2000000) WHERE id>=100`)
+	// Transactions of many rows that do not fit into one packet, and small ones that would not if they were all done at once.
+	src.MustExec(t, fmt.Sprintf(`USE shop; INSERT INTO big WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i+1 FROM n WHERE i<%d) SELECT i, REPEAT('x', 2000000) FROM n;
+		UPDATE big SET v=REPEAT('y', 2000000) WHERE id>=100`, 99+*largeRows))
+	for i := range *largeRows {
+		src.MustExec(t, fmt.Sprintf("UPDATE shop.big SET v=REPEAT('z', 2000000) WHERE id=%d", 100+i))
+	}
 	closed := make(chan struct{})
 	close(closed)
 	if err := e.runUntilLevel(t.Context(), e.source, replication.Options{}, closed); err != nil {
