@@ -4,14 +4,21 @@
 // [Report] counts the rows of each table and shows the first of each [Difference]. Show reads the report of a
 // comparison, made or under way, in any process.
 //
-//	           chunk (lo,hi]
-//	source  ── COUNT, SUM(hash) ── position p ──────────┐
-//	target  ── COUNT, SUM(hash) ────────────────────────┤ equal: next chunk
-//	                                                    │ differ: wait until the target has applied p
-//	            cut into 16 parts, compare each, down to 2000 rows: hashes by key
-//	                                                    │ keys that differ
-//	            read both rows, again and again, until the keys settle ── equal
-//	                                                                   └─ Difference
+//	                  chunk (lo,hi]
+//	source shards  ── COUNT, SUM(hash) ── position p of each ──┐
+//	target shards  ── COUNT, SUM(hash) ────────────────────────┤ equal together: next chunk
+//	                                                           │ differ: wait until all target shards have applied each p
+//	                   cut into 16 parts, compare each, down to 2000 rows: hashes by key
+//	                                                           │ keys that differ
+//	                   read both rows, again and again, until the keys settle ── equal
+//	                                                                          └─ Difference
+//	target shards  ── key and vindex columns ── Route ── another shard: read it again ── Difference (misplaced)
+//
+// The shards of each end count together, in any layout: a row has to be on one shard of either end, and its way from one target
+// shard to another is no difference. That a row is on the right target shard the sums can't show, and a vtgate would
+// not find it elsewhere, so the shard of each target row is computed from its vindex columns. A table that all target shards hold whole
+// is read on the source once, and compared with each of them. What a workflow makes of a table, names, columns and a condition for
+// rows, it says by a [replication.TablePair].
 //
 // The workflow isn't paused. On the source there is no lock and no transaction: each statement is an
 // autocommit SELECT over one chunk, which is cut so that it takes about half a second.
