@@ -103,6 +103,8 @@ soak: servers
 	@cd test && go test -count=1 -timeout 60m -run 'TestShapes/large_rows' . -large.rows $(LARGE_ROWS)
 	@echo "== readers of the target, unique values: three times each"
 	@cd test && go test -count=3 -timeout 60m -run 'TestConstantSums|TestUniqueValuesWander' .
+	@echo "== 60 kills while tables with foreign keys are copied"
+	@cd test && go test -count=1 -timeout 60m -run 'TestKillFamily' . -family.kills 60
 	@echo "== chaos: $(KILLS) kills, seed $(SEED)"
 	@cd test && go test -count=1 -timeout 180m -run 'TestChaos$$' . -chaos.kills $(KILLS) -chaos.seed $(SEED)
 

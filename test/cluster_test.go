@@ -21,9 +21,15 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	return newClusterWith(t, replicationtest.MySQLOptions{})
+}
+
+// newClusterWith is newCluster with the options of both servers.
+func newClusterWith(t *testing.T, opts replicationtest.MySQLOptions) *cluster {
+	t.Helper()
 	c := &cluster{
-		src:  replicationtest.StartMySQL(t, replicationtest.MySQLOptions{}),
-		dst:  replicationtest.StartMySQL(t, replicationtest.MySQLOptions{}),
+		src:  replicationtest.StartMySQL(t, opts),
+		dst:  replicationtest.StartMySQL(t, opts),
 		etcd: replicationtest.StartEtcd(t),
 	}
 	c.build(t, clusterAddrs{etcd: c.etcd.Addr(), source: c.src.Addr(), targetPort: c.dst.Port}, migrate.Options{})
