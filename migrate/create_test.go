@@ -61,6 +61,9 @@ func TestCreate(t *testing.T) {
 	if !slices.Equal(res.Tables, want) || !slices.Equal(res.Created, want) {
 		t.Errorf("tables %v, created %v, want %v", res.Tables, res.Created, want)
 	}
+	if len(res.Warnings) != 1 || res.Warnings[0].Code != migrate.CodeInternalTable || !strings.Contains(res.Warnings[0].Message, "`_orders_gho`") {
+		t.Errorf("warnings %v", res.Warnings)
+	}
 	if got := c.tables(c.dst, c.vt); got != "customer orders plain" {
 		t.Errorf("tables on the target: %s", got)
 	}

@@ -41,6 +41,8 @@ const (
 	CodeTimeZone Code = "time_zone"
 	// CodeUnknownTable: a table that was named is not in the source.
 	CodeUnknownTable Code = "unknown_table"
+	// CodeInternalTable: tables are left out, since their names are those of schema change tools.
+	CodeInternalTable Code = "internal_table"
 	// CodeNoTables: nothing is left to move.
 	CodeNoTables Code = "no_tables"
 	// CodeNotTable: what was named is a view or a sequence.
@@ -73,6 +75,8 @@ const (
 	CodeSequence Code = "sequence"
 	// CodeDenied: a record of the topology denies queries for a table.
 	CodeDenied Code = "denied_tables"
+	// CodeFilter: a rule of CreateOptions.Filters does not fit its table.
+	CodeFilter Code = "filter"
 	// CodeVSchema: the target keyspace's VSchema does not say on which shard rows are, or can't be followed.
 	CodeVSchema Code = "vschema"
 )

@@ -143,17 +143,27 @@ func selectTables(fs *findings, o CreateOptions, s *sourceState) []string {
 	}
 	unknown(o.Tables, "Tables")
 	unknown(o.ExcludeTables, "ExcludeTables")
-	var names []string
+	var names, internal []string
 	for _, name := range sortedKeys(s.tables) {
-		wanted := slices.Contains(o.Tables, name) || o.AllTables && !source.InternalTable(name)
-		if wanted && s.tables[name].kind == "BASE TABLE" && !slices.Contains(o.ExcludeTables, name) {
+		switch {
+		case s.tables[name].kind != "BASE TABLE", slices.Contains(o.ExcludeTables, name):
+		case slices.Contains(o.Tables, name), o.AllTables && !source.InternalTable(name):
 			names = append(names, name)
+		case o.AllTables && !strings.HasPrefix(name, "_vt_"): // these can only be Vitess's
+			internal = append(internal, ident(name))
 		}
 	}
-	if len(names) == 0 && len(fs.list) == 0 {
+	if len(names) == 0 && fs.err("") == nil {
 		fs.add(Finding{
 			Code: CodeNoTables, Side: SideSource, Server: s.server.addr, Object: s.schema,
 			Message: fmt.Sprintf("there are no tables to move in database %s", ident(s.schema)), Fix: "name another source, or other tables",
+		})
+	}
+	if len(internal) > 0 {
+		fs.add(Finding{
+			Code: CodeInternalTable, Severity: SeverityWarning, Side: SideSource, Server: s.server.addr, Object: s.schema,
+			Message: "tables are left out, since their names are those of schema change tools: " + strings.Join(internal, ", "),
+			Fix:     "if one of them is yours, name the tables instead of moving all",
 		})
 	}
 	return names
@@ -190,20 +200,22 @@ func checkTables(fs *findings, o CreateOptions, s *sourceState) {
 			add(SeverityError, CodeNoKey, m.Name, fmt.Sprintf("table %s has no primary key and no unique key of NOT NULL columns", ident(m.Name)),
 				"add a primary key")
 		}
-		if o.SourceTimeZone != "" {
-			if c := zonedKeyColumn(m); c != "" {
-				add(SeverityError, CodeUnsupported, m.Name, fmt.Sprintf("table %s has the DATETIME column %s in a unique key: converting its time zone is not supported yet",
-					ident(m.Name), ident(c)), "leave SourceTimeZone empty, or leave the table out")
-			}
+		if c := generatedKeyColumn(m); o.SourceTimeZone != "" && c != "" {
+			add(SeverityError, CodeUnsupported, m.Name, fmt.Sprintf("table %s has DATETIME columns, which are converted, and the generated column %s, which may depend on them, in a unique key",
+				ident(m.Name), ident(c)), "leave SourceTimeZone empty, or leave the table out")
 		}
 	}
 }
 
-// zonedKeyColumn is the first DATETIME column in a unique key; converting it could make two keys equal.
-func zonedKeyColumn(t *replication.Table) string {
+// generatedKeyColumn is the first generated column in a unique key of a table with DATETIME columns. The target would compute another value when these are
+// converted, by which the row is not found.
+func generatedKeyColumn(t *replication.Table) string {
+	if !slices.ContainsFunc(t.Columns, func(c replication.Column) bool { return c.Kind == replication.KindDatetime && !c.Generated }) {
+		return ""
+	}
 	for _, index := range append([]replication.Index{t.Primary}, t.Unique...) {
 		for _, c := range index.Columns {
-			if t.Columns[c].Kind == replication.KindDatetime {
+			if t.Columns[c].Generated {
 				return t.Columns[c].Name
 			}
 		}

@@ -105,8 +105,11 @@ func CreateTable(ctx context.Context, db *sql.DB, schema, table string) (string,
 }
 
 // internalTable matches what schema change tools and Vitess leave behind.
-var internalTable = regexp.MustCompile(`^(_vt_.*|_.+_(gho|ghc|del|new|old)|_.+_[0-9]{14}_(gho|ghc|del))$`)
+var internalTable = regexp.MustCompile(`^(_vt_.+` + // Vitess: tables on their way to being dropped, and what online schema changes make
+	`|_.+_(gho|ghc|del)` + // gh-ost: the new table, its log, the old table, all with or without a time before the end
+	`|_.+_(new|old)` + // pt-online-schema-change, with one or more _ in front; Vitess's and this module's own renamed tables
+	`|_[0-9a-f]{8}(_[0-9a-f]{4}){3}_[0-9a-f]{12}_[0-9]{14}_vrepl)$`) // Vitess before version 19
 
-// InternalTable tells whether a table's name is one that Vitess (_vt_...), gh-ost (_t_gho, _t_ghc, _t_del) or
-// pt-online-schema-change (_t_new, _t_old) gives to its own tables, which are not worth moving.
+// InternalTable tells whether a table's name is one that Vitess (_vt_..., _<uuid>_<time>_vrepl), gh-ost (_t_gho, _t_ghc, _t_del) or
+// pt-online-schema-change (_t_new, __t_new, _t_old) gives to its own tables, which are not worth moving.
 func InternalTable(name string) bool { return internalTable.MatchString(name) }

@@ -142,12 +142,34 @@ func TestMembersAndAttributes(t *testing.T) {
 }
 
 func TestInternalTables(t *testing.T) {
-	for name, want := range map[string]bool{
-		"_vt_HOLD_6ace8bcef73211ea87e9f875a4d24e90_20200915120410": true, "_orders_gho": true, "_orders_ghc": true, "_orders_20240102030405_del": true,
-		"_orders_del": true, "_orders_new": true, "_orders_old": true, "orders": false, "_orders": false, "orders_new": false, "_vt": false,
-	} {
-		if InternalTable(name) != want {
-			t.Errorf("%s: internal is %v", name, !want)
+	const id, day = "6ace8bcef73211ea87e9f875a4d24e90", "20200915120410"
+	internal := []string{
+		// Vitess, old and new: on the way to being dropped, online schema changes of each kind.
+		"_vt_HOLD_" + id + "_" + day, "_vt_PURGE_" + id + "_" + day, "_vt_EVAC_" + id + "_" + day, "_vt_DROP_" + id + "_" + day,
+		"_vt_hold_" + id + "_" + day, // lower_case_table_names
+		"_vt_hld_" + id + "_" + day + "_", "_vt_prg_" + id + "_" + day + "_", "_vt_evc_" + id + "_" + day + "_", "_vt_drp_" + id + "_" + day + "_",
+		"_vt_vrp_" + id + "_" + day + "_", "_vt_gho_" + id + "_" + day + "_", "_vt_ghc_" + id + "_" + day + "_", "_vt_xyz_" + id + "_" + day + "_",
+		"_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_gho", "_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_ghc",
+		"_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_del", "_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114013_new",
+		"_84371a37_6153_11eb_9917_f875a4d24e90_20210128122816_vrepl",
+		// gh-ost
+		"_orders_gho", "_orders_ghc", "_orders_del", "_orders_20240102030405_del", "_orders_20240102030405_gho",
+		// pt-online-schema-change
+		"_orders_new", "__orders_new", "________orders_new", "_orders_old", "__orders_old",
+	}
+	own := []string{
+		"orders", "_orders", "orders_new", "orders_old", "orders_gho", "orders_del", "_vt", "_vt_", "vt_orders", "__vt", "_new", "_old", "__new",
+		"_orders_vrepl", "_84371a37_6153_11eb_9917_f875a4d24e90_vrepl", "84371a37_6153_11eb_9917_f875a4d24e90_20210128122816_vrepl",
+		"_orders_news", "_orders_newer", "vt_onlineddl_test_02", "x_vt_HOLD_" + id + "_" + day,
+	}
+	for _, name := range internal {
+		if !InternalTable(name) {
+			t.Errorf("%s is not internal", name)
+		}
+	}
+	for _, name := range own {
+		if InternalTable(name) {
+			t.Errorf("%s is internal", name)
 		}
 	}
 }
