@@ -14,11 +14,19 @@ import (
 //
 //	go test -run - -bench Equal -benchtime 3x ./vdiff
 func BenchmarkEqual(b *testing.B) {
+	const ddl = "CREATE TABLE sbtest (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY k (k))"
+	b.Run("unsharded", func(b *testing.B) { equal(b, newSharded(b, 1, 1, ddl), 1) })
+	// The shard of each row is computed of its k.
+	b.Run("sharded", func(b *testing.B) { equal(b, newSharded(b, 1, 2, ddl), 2) })
+}
+
+func equal(b *testing.B, w *workflow, shards int) {
+	b.Helper()
 	const rows = 200_000
-	w := newWorkflow(b, "source", []string{"target"}, "CREATE TABLE sbtest (id INT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY k (k))")
-	w.fill(b, "sbtest", rows, func(i int) string {
+	w.route = byColumn(1, shards)
+	w.spread(b, "sbtest", rows, func(i int) string {
 		return fmt.Sprintf("%d,%d,'%s','%s'", i, i*7919%rows, strings.Repeat(fmt.Sprintf("%011d-", i*104729), 10)[:119], strings.Repeat(fmt.Sprintf("%011d-", i*1299709), 5)[:59])
-	})
+	}, func(int) int { return 0 }, func(i int) int { return i * 7919 % rows % shards })
 	source, target := server(b, "source"), server(b, "target")
 	s, t := cpuSeconds(b, source), cpuSeconds(b, target)
 	n := 0

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/replication"
@@ -42,21 +44,33 @@ func openEnd(ctx context.Context, name string, side mysqlerr.Side, dbs map[strin
 	if len(dbs) == 0 {
 		return nil, fmt.Errorf("%s: %w", name, errNoShard)
 	}
+	g, gctx := errgroup.WithContext(ctx)
 	for _, key := range slices.Sorted(maps.Keys(dbs)) {
-		var version string
-		if err := dbs[key].QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-			return nil, fmt.Errorf("%s shard %s: %w", name, key, err)
-		}
 		s := &shard{name: key, db: dbs[key], flavor: replication.FlavorMySQL}
-		limit := "max_execution_time=0"
-		if strings.Contains(strings.ToLower(version), "mariadb") {
-			s.flavor, limit = replication.FlavorMariaDB, "max_statement_time=0"
-		}
-		s.session = "SET NAMES utf8mb4, SESSION sql_mode='', SESSION time_zone='+00:00', SESSION autocommit=1, " +
-			"SESSION sql_big_selects=1, SESSION " + limit
 		e.shards = append(e.shards, s)
+		g.Go(func() error {
+			if err := s.ask(gctx); err != nil {
+				return fmt.Errorf("%s shard %s: %w", name, key, err)
+			}
+			return nil
+		})
 	}
-	return e, nil
+	return e, g.Wait()
+}
+
+// ask finds out what kind of server it is.
+func (s *shard) ask(ctx context.Context) error {
+	var version string
+	if err := s.db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return err
+	}
+	limit := "max_execution_time=0"
+	if strings.Contains(strings.ToLower(version), "mariadb") {
+		s.flavor, limit = replication.FlavorMariaDB, "max_statement_time=0"
+	}
+	s.session = "SET NAMES utf8mb4, SESSION sql_mode='', SESSION time_zone='+00:00', SESSION autocommit=1, " +
+		"SESSION sql_big_selects=1, SESSION " + limit
+	return nil
 }
 
 // only is the end with some of its shards, by name; nil: all.

@@ -51,24 +51,16 @@ func newSharded(tb testing.TB, sources, targets int, ddl ...string) *workflow {
 // spread fills a table of every shard with rows 1 to n: row gives the values, from and to the shards of either end.
 func (w *workflow) spread(tb testing.TB, table string, n int, row func(i int) string, from, to func(i int) int) {
 	tb.Helper()
-	statements := map[*sql.DB]*strings.Builder{}
-	add := func(db *sql.DB, i int) {
-		b := statements[db]
-		if b == nil {
-			b = &strings.Builder{}
-			b.WriteString("INSERT INTO " + table + " VALUES ")
-			statements[db] = b
-		} else {
-			b.WriteString(",")
-		}
-		b.WriteString("(" + row(i) + ")")
-	}
+	values := map[*sql.DB][]string{}
 	for i := 1; i <= n; i++ {
-		add(w.sources[fmt.Sprint("s", from(i))], i)
-		add(w.targets[fmt.Sprint("t", to(i))], i)
+		for _, db := range []*sql.DB{w.sources[fmt.Sprint("s", from(i))], w.targets[fmt.Sprint("t", to(i))]} {
+			values[db] = append(values[db], "("+row(i)+")")
+		}
 	}
-	for db, b := range statements {
-		run(tb, db, b.String())
+	for db, list := range values {
+		for part := range slices.Chunk(list, 1000) {
+			run(tb, db, "INSERT INTO "+table+" VALUES "+strings.Join(part, ","))
+		}
 	}
 }
 
