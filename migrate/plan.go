@@ -44,6 +44,7 @@ const (
 	StepRecord         StepKind = "record"          // record the streams, and what Create is about to make
 	StepCreateDatabase StepKind = "create database" // on a target shard
 	StepCreateTable    StepKind = "create table"    // on a target shard
+	StepRenameColumns  StepKind = "rename columns"  // of a table that was created, as its rule says
 	StepCreateSequence StepKind = "create sequence" // a table in the global keyspace
 	StepReady          StepKind = "ready"           // everything is there: the streams become Stopped
 	StepStart          StepKind = "start"           // the streams become Copying or Running
@@ -56,6 +57,7 @@ const (
 	StepRebuild        StepKind = "rebuild"         // SrvVSchema of all cells
 	StepRenameSource   StepKind = "rename source"   // a table of the source
 	StepDropSource     StepKind = "drop source"     // a table of the source
+	StepDeleteRows     StepKind = "delete rows"     // those of a tenant on a target shard
 	StepDropTable      StepKind = "drop table"      // on a target shard
 	StepDropSequence   StepKind = "drop sequence"   // that Create made
 	StepForget         StepKind = "forget"          // the sidecar rows of the workflow on a shard

@@ -39,6 +39,11 @@ func (r *Rule) With(column, value string, number bool) (*Rule, error) {
 	if number {
 		literal = value
 	}
+	return Parse(r.And(sqltext.Ident(column) + " = " + literal))
+}
+
+// And is the text of the rule with one more condition, which is not looked at.
+func (r *Rule) And(condition string) string {
 	columns := "*"
 	if r.Columns != nil {
 		var list []string
@@ -47,9 +52,9 @@ func (r *Rule) With(column, value string, number bool) (*Rule, error) {
 		}
 		columns = strings.Join(list, ", ")
 	}
-	text := "select " + columns + " from " + sqltext.Ident(r.Table) + " where " + sqltext.Ident(column) + " = " + literal
+	text := "select " + columns + " from " + sqltext.Ident(r.Table) + " where " + condition
 	if r.where != nil {
 		text += " and (" + r.where.text + ")"
 	}
-	return Parse(text)
+	return text
 }

@@ -113,8 +113,8 @@ func (s *Source) Read(ctx context.Context, t *replication.Table, span replicatio
 }
 
 func (s *Source) read(ctx context.Context, p *Table, span replication.Span, limit replication.Limit) (*replication.Chunk, error) {
-	if c, ok := s.inner.(Conditional); ok && p.filter != nil {
-		if where, seek := p.filter.Where(); where != "" {
+	if c, ok := s.inner.(Conditional); ok {
+		if where, seek := p.Where(); where != "" {
 			return c.ReadWhere(ctx, p.read, span, limit, where, seek)
 		}
 	}

@@ -287,6 +287,17 @@ func (t *Table) Lost() []string {
 	return names
 }
 
+// Where is the condition of the table's filter as SQL, and what of it the identifying key can be looked up by (see Filter); empty if there is none.
+func (t *Table) Where() (where, seek string) {
+	if t.filter == nil {
+		return "", ""
+	}
+	if where, seek = t.filter.Where(); t.read.Primary.Name != t.Source.Primary.Name {
+		seek = "" // it is about the source's own key
+	}
+	return where, seek
+}
+
 // Filtered tells whether rows are left out.
 func (t *Table) Filtered() bool { return t.filter != nil }
 
