@@ -2,7 +2,7 @@
 #
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
-#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
+#   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, SHARDED_KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
 #   make demo     a whole migration on throwaway servers, from nothing
 #   make bench    copy, catch-up, lag and costs beside other ways: 15 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
@@ -77,8 +77,8 @@ check: vet lint
 
 .PHONY: test
 test: servers vet lint
-	@echo "== the model, without the race detector: twenty thousand random schedules"
-	@go test -count=1 -run 'TestModel$$' ./replication -model.runs 20000
+	@echo "== the model, without the race detector: twenty thousand random schedules; 64 sources into 256 shards"
+	@go test -count=1 -run 'TestModel$$|TestFanoutMany$$' ./replication -model.runs 20000
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
 	$(call each,go test $(TESTFLAGS) ./...)
 
@@ -86,6 +86,7 @@ test: servers vet lint
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 KILLS ?= 200
 RUNS ?= 100000
+SHARDED_KILLS ?= 40
 # The size of one transaction, in MB; 2048 needs 10 GB of disk.
 BIG_MB ?= 2048
 # How many rows of 2 MB are changed in one transaction; 1000 need 20 GB of disk.
@@ -94,7 +95,7 @@ LARGE_ROWS ?= 1000
 .PHONY: soak
 soak: servers
 	@echo "== the model: $(RUNS) random schedules, and a crash at every step of some"
-	@go test -count=1 -timeout 120m -run 'Model|FanoutMany' ./replication -model.runs $(RUNS)
+	@go test -count=1 -timeout 120m -run 'Model|FanoutMany|FanoutCross' ./replication -model.runs $(RUNS)
 	@echo "== the mutations: each must be noticed"
 	@cd test && go test -count=1 -timeout 120m -run 'TestMutations' . -mutations 0
 	@echo "== transactions of $(BIG_MB) MB in bounded memory"
@@ -105,6 +106,8 @@ soak: servers
 	@cd test && go test -count=3 -timeout 60m -run 'TestConstantSums|TestUniqueValuesWander' .
 	@echo "== 60 kills while tables with foreign keys are copied"
 	@cd test && go test -count=1 -timeout 60m -run 'TestKillFamily' . -family.kills 60
+	@echo "== sharded keyspaces: $(SHARDED_KILLS) kills while they are copied, half as many after it"
+	@cd test && go test -count=1 -timeout 60m -run 'TestSharded$$' . -sharded.kills $(SHARDED_KILLS) -sharded.rows 40000 -sharded.seed $(SEED)
 	@echo "== chaos: $(KILLS) kills, seed $(SEED)"
 	@cd test && go test -count=1 -timeout 180m -run 'TestChaos$$' . -chaos.kills $(KILLS) -chaos.seed $(SEED)
 

@@ -16,12 +16,12 @@ import (
 )
 
 // TestFanoutMany copies and streams from several sources into 256 shards at once, each stream with the real schedulers, and measures
-// what that takes. In a long run (-model.runs) there are 64 sources.
+// what that takes. With -model.runs there are 64 sources.
 func TestFanoutMany(t *testing.T) {
 	const shards = 256
-	sources := 2
-	if *modelRuns > 64 {
-		sources = 64
+	sources, transactions := 2, 60
+	if *modelRuns > 0 {
+		sources, transactions = 64, 12
 	}
 	synctest.Test(t, func(t *testing.T) {
 		before, memory := runtime.NumGoroutine(), heap()
@@ -35,7 +35,7 @@ func TestFanoutMany(t *testing.T) {
 			fans = append(fans, f)
 			writer := make(chan struct{})
 			written.Go(func() {
-				w.write(ctx, 60)
+				w.write(ctx, transactions)
 				close(writer)
 			})
 			ended.Go(func() {
@@ -44,23 +44,47 @@ func TestFanoutMany(t *testing.T) {
 				}
 			})
 		}
-		written.Wait()
-		most, used := runtime.NumGoroutine()-before, int64(heap())-int64(memory)
-		ended.Wait()
+		most := mostGoroutines(ctx, &written) - before
+		// Every stream is in the middle of its work.
+		used := int64(heap()) - int64(memory)
+		most = max(most, mostGoroutines(ctx, &ended)-before)
 		commits, transactions := 0, 0
 		for _, f := range fans {
 			commits, transactions = commits+f.commits(), transactions+len(f.mu.log)
 		}
-		t.Logf("%d sources, %d shards: %d goroutines, %d bytes of memory, %d commits for %d transactions", sources, shards, most, used, commits, transactions)
-		// A worker and a loader for each shard and what runs them, and a handful for the stream.
-		if limit := sources * (5*shards + 100); most > limit {
+		t.Logf("%d sources, %d shards: %d goroutines, %.1f MiB of memory, %d commits for %d transactions and all chunks",
+			sources, shards, most, float64(used)/(1<<20), commits, transactions)
+		// Three for each shard, with its one worker and one loader, and a handful for the stream.
+		if limit := sources * (3*shards + 40); most > limit {
 			t.Errorf("%d goroutines, more than %d", most, limit)
 		}
-		// The bound of what is on its way, and 32 KB for what is known of a shard, with its simulated database.
-		if limit := int64(sources) * (16<<10 + 32<<10*shards); used > limit {
+		// The bound of what is on its way, and 12 KB for what is known of a shard, with its simulated database.
+		if limit := int64(sources) * (16<<10 + 12<<10*shards); used > limit {
 			t.Errorf("%d bytes of memory, more than %d", used, limit)
 		}
 	})
+}
+
+// mostGoroutines is the most that there were at any simulated millisecond until all have ended.
+func mostGoroutines(ctx context.Context, all *sync.WaitGroup) (most int) {
+	ended := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(ended)
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		most = max(most, runtime.NumGoroutine())
+		select {
+		case <-ended:
+			return most
+		case <-ctx.Done():
+			all.Wait()
+			return most
+		case <-tick.C:
+		}
+	}
 }
 
 // newManyFan spreads the rows of two tables over the shards; plain is on all of them.

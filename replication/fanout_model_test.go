@@ -23,36 +23,61 @@ type modelFan struct {
 	flaky bool
 }
 
-// newModelFan draws a route for each table. A row's place follows from its value, which every update changes.
-func newModelFan(w *world, n int, options target.SchedulerOptions, flaky bool) *modelFan {
-	f := &modelFan{world: w, routes: make(map[*replication.Table]replication.Route), flaky: flaky}
-	holds := make([][]*replication.Table, n)
-	belongs := make([]map[*replication.Table]func(replication.Row) bool, n)
+// A modelPlan says how the rows of each table are spread over some shards. A row's place follows from its value, which every
+// update changes.
+type modelPlan struct {
+	routes map[*replication.Table]replication.Route
+	// holds are each shard's tables, belongs which of their rows.
+	holds   [][]*replication.Table
+	belongs []map[*replication.Table]func(replication.Row) bool
+}
+
+// newModelPlan draws a route for each table.
+func newModelPlan(rnd *luck, n int) *modelPlan {
+	p := &modelPlan{
+		routes: make(map[*replication.Table]replication.Route), holds: make([][]*replication.Table, n),
+		belongs: make([]map[*replication.Table]func(replication.Row) bool, n),
+	}
 	for i := range n {
-		belongs[i] = make(map[*replication.Table]func(replication.Row) bool)
+		p.belongs[i] = make(map[*replication.Table]func(replication.Row) bool)
 	}
 	for _, t := range modelTables {
-		home := w.dice(n)
-		kind := w.dice(6)
+		home := rnd.IntN(n)
+		kind := rnd.IntN(6)
 		switch kind {
 		case 0:
-			f.routes[t] = replication.EveryShard()
+			p.routes[t] = replication.EveryShard()
 		case 1:
-			f.routes[t] = replication.OneShard(home)
+			p.routes[t] = replication.OneShard(home)
 		default:
-			f.routes[t] = replication.ByRow(func(r replication.Row) (int, error) { return modelShard(r, n), nil })
+			p.routes[t] = replication.ByRow(func(r replication.Row) (int, error) { return modelShard(r, n), nil })
 		}
 		for i := range n {
 			if kind == 1 && i != home {
 				continue
 			}
-			holds[i] = append(holds[i], t)
-			belongs[i][t] = func(r replication.Row) bool { return kind < 2 || modelShard(r, n) == i }
+			p.holds[i] = append(p.holds[i], t)
+			p.belongs[i][t] = func(r replication.Row) bool { return kind < 2 || modelShard(r, n) == i }
 		}
 	}
-	for i := range n {
-		m := newModelTarget(w, holds[i], options)
-		m.belongs = func(t *replication.Table, r replication.Row) bool { return belongs[i][t](r) }
+	return p
+}
+
+// newModelFan draws a plan, for shards of its own.
+func newModelFan(w *world, n int, options target.SchedulerOptions, flaky bool) *modelFan {
+	servers := make([]*modelServer, n)
+	for i := range servers {
+		servers[i] = newModelServer()
+	}
+	return newModelFanOn(servers, newModelPlan(w.rnd, n), w, options, flaky)
+}
+
+// newModelFanOn is a fan into servers that others may write to as well.
+func newModelFanOn(servers []*modelServer, p *modelPlan, w *world, options target.SchedulerOptions, flaky bool) *modelFan {
+	f := &modelFan{world: w, routes: p.routes, flaky: flaky}
+	for i, s := range servers {
+		m := newModelTargetOn(s, w, p.holds[i], options)
+		m.belongs = func(t *replication.Table, r replication.Row) bool { return p.belongs[i][t](r) }
 		f.shards = append(f.shards, m)
 	}
 	return f
@@ -196,6 +221,16 @@ func fanRun(seed uint64, crash int) (commits, steps int, err error) {
 	if crash > 0 {
 		lives = 1
 	}
+	steps, err = f.live(ctx, src, lives, crash)
+	if err == nil {
+		err = f.finish(ctx, src, writer)
+	}
+	return f.commits(), steps, err
+}
+
+// live runs the stream a few times, until it is killed or another owner's takes it over; if crash is set, at that step.
+func (f *modelFan) live(ctx context.Context, src *modelSource, lives, crash int) (steps int, err error) {
+	w := f.world
 	for range lives {
 		life, kill := context.WithTimeout(ctx, time.Duration(1+w.dice(60))*time.Millisecond)
 		if crash > 0 {
@@ -203,7 +238,6 @@ func fanRun(seed uint64, crash int) (commits, steps int, err error) {
 			life, kill = context.WithTimeout(ctx, time.Second)
 			w.crashAt(crash, kill)
 		}
-		var err error
 		if crash == 0 && w.dice(4) == 0 {
 			err = f.takeOver(life, src)
 		} else {
@@ -211,18 +245,17 @@ func fanRun(seed uint64, crash int) (commits, steps int, err error) {
 		}
 		kill()
 		if err := f.breach(); err != nil {
-			return f.commits(), 0, err
+			return 0, err
 		}
 		if life.Err() == nil && !replication.Transient(err) {
-			return f.commits(), 0, err
+			return 0, err
 		}
 	}
 	w.mu.Lock()
 	steps = crash - w.mu.steps
 	w.mu.Unlock()
 	w.crashAt(0, nil)
-	err = f.finish(ctx, src, writer)
-	return f.commits(), steps, err
+	return steps, nil
 }
 
 // finish runs the stream until the writer is done and every shard level with the source.

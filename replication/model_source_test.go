@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strconv"
 	"time"
 
 	"github.com/tablehaul/tablehaul/replication"
@@ -137,5 +138,6 @@ func (s *modelSource) Split(_ context.Context, t *replication.Table, _ int) ([]r
 	if !t.Ordered || s.dice(2) == 0 {
 		return nil, nil
 	}
-	return []replication.Key{replication.PackRow([]byte("3")), replication.PackRow([]byte("7"))}, nil
+	at := func(n int) replication.Key { return replication.PackRow([]byte(strconv.Itoa(s.first() + n))) }
+	return []replication.Key{at(3), at(7)}, nil
 }

@@ -28,16 +28,41 @@ type modelTarget struct {
 	epoch int
 }
 
-// modelDB is the database, which owners share. After every commit it is checked that it holds exactly what the source
-// held at the recorded position.
-type modelDB struct {
+// modelServer is a database server, which the streams of several sources may share.
+type modelServer struct {
 	sync.Mutex
-	content  content
+	content content
+	locks   map[string]*modelTx
+	// starts counts the server's starts; what was not committed before the last one is lost.
+	starts int
+	// shared says that streams wait for row locks of one another, where keys of two sources are neighbours.
+	shared bool
+}
+
+func newModelServer() *modelServer {
+	return &modelServer{content: newContent(), locks: make(map[string]*modelTx)}
+}
+
+// kill ends all transactions.
+func (s *modelServer) kill() {
+	s.Lock()
+	defer s.Unlock()
+	s.killLocked()
+}
+
+func (s *modelServer) killLocked() {
+	s.starts++
+	s.locks = make(map[string]*modelTx)
+}
+
+// modelDB is what a stream has on a server, which owners share. After every commit it is checked that of the source's rows the
+// server holds exactly those that the source held at the recorded position.
+type modelDB struct {
+	*modelServer
 	started  bool
 	position int
 	copied   map[string][]replication.Span
 	finished map[string]bool
-	locks    map[string]*modelTx
 	epoch    int
 	// violation is the first breach of an invariant.
 	violation error
@@ -45,9 +70,13 @@ type modelDB struct {
 }
 
 func newModelTarget(w *world, tables []*replication.Table, options target.SchedulerOptions) *modelTarget {
+	return newModelTargetOn(newModelServer(), w, tables, options)
+}
+
+// newModelTargetOn is a target on a server that has others' rows too.
+func newModelTargetOn(s *modelServer, w *world, tables []*replication.Table, options target.SchedulerOptions) *modelTarget {
 	return &modelTarget{world: w, options: options, tables: tables, db: &modelDB{
-		content: newContent(), copied: make(map[string][]replication.Span),
-		finished: make(map[string]bool), locks: make(map[string]*modelTx),
+		modelServer: s, copied: make(map[string][]replication.Span), finished: make(map[string]bool),
 	}}
 }
 
@@ -74,8 +103,8 @@ func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
 	return cp, nil
 }
 
-// owns tells whether the stream is still this owner's; the database is locked.
-func (m *modelTarget) owns() error {
+// fenced tells whether the stream is another owner's by now; the database is locked.
+func (m *modelTarget) fenced() error {
 	if m.epoch != m.db.epoch {
 		return replication.ErrFenced
 	}
@@ -85,7 +114,7 @@ func (m *modelTarget) owns() error {
 func (m *modelTarget) Start(_ context.Context, p replication.Position) error {
 	m.db.Lock()
 	defer m.db.Unlock()
-	if err := m.owns(); err != nil {
+	if err := m.fenced(); err != nil {
 		return err
 	}
 	m.db.started, m.db.position = true, transactionsOf(p)
@@ -106,7 +135,10 @@ func (m *modelTarget) ExecuteDDL(context.Context, *replication.Entry) error {
 }
 
 func (m *modelTarget) Begin(ctx context.Context) (target.Tx, error) {
-	return &modelTx{m: m, rows: newContent(), held: map[string]bool{}}, m.pause(ctx, time.Millisecond)
+	m.db.Lock()
+	x := &modelTx{m: m, rows: newContent(), held: map[string]bool{}, start: m.db.starts}
+	m.db.Unlock()
+	return x, m.pause(ctx, time.Millisecond)
 }
 
 // modelTx is a transaction: its rows lie over the committed ones; a nil row is a deleted one.
@@ -114,6 +146,16 @@ type modelTx struct {
 	m    *modelTarget
 	rows content
 	held map[string]bool
+	// start is the server's start in which the transaction began.
+	start int
+}
+
+// alive tells whether the server still knows the transaction; the database is locked.
+func (x *modelTx) alive() error {
+	if x.start != x.m.db.starts {
+		return errModelLink
+	}
+	return nil
 }
 
 func (x *modelTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error {
@@ -136,6 +178,9 @@ func (x *modelTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error
 				continue
 			}
 			locks := []string{c.Table.Name + "/" + identity(c.Table, r)}
+			if x.m.db.shared && x.m.dice(4) == 0 {
+				locks = append(locks, fmt.Sprintf("%s/gap/%d", c.Table.Name, x.m.dice(3)))
+			}
 			for i, u := range uniqueValues(c.Table, r) {
 				if u != "" {
 					locks = append(locks, fmt.Sprintf("%s/%d/%s", c.Table.Name, i, u))
@@ -158,6 +203,10 @@ func (x *modelTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error
 func (x *modelTx) lock(ctx context.Context, name string) error {
 	for range 4 {
 		x.m.db.Lock()
+		if err := x.alive(); err != nil {
+			x.m.db.Unlock()
+			return err
+		}
 		owner := x.m.db.locks[name]
 		if owner == nil || owner == x {
 			x.m.db.locks[name], x.held[name] = x, true
@@ -183,6 +232,9 @@ func (x *modelTx) see(table, key string) replication.Row {
 func (x *modelTx) change(c replication.Change) error {
 	x.m.db.Lock()
 	defer x.m.db.Unlock()
+	if err := x.alive(); err != nil {
+		return err
+	}
 	name := c.Table.Name
 	if c.Before != nil {
 		k := identity(c.Table, c.Before)
@@ -233,7 +285,10 @@ func (x *modelTx) Commit(ctx context.Context, e *replication.Entry) error {
 	}
 	x.m.db.Lock()
 	defer x.m.db.Unlock()
-	if err := x.m.owns(); err != nil {
+	if err := x.alive(); err != nil {
+		return err
+	}
+	if err := x.m.fenced(); err != nil {
 		return err
 	}
 	for name, rows := range x.rows {
@@ -254,6 +309,10 @@ func (x *modelTx) Commit(ctx context.Context, e *replication.Entry) error {
 	x.m.db.commits++
 	if err := x.m.check(); err != nil {
 		return err
+	}
+	if x.m.db.shared && x.m.dice(100) == 0 {
+		x.m.db.killLocked()
+		return errModelLink // the server dies before it answers
 	}
 	return context.Cause(ctx)
 }
@@ -278,7 +337,7 @@ func (x *modelTx) unlock() {
 // unfit is the error of a change that does not fit the rows that are there. That is a breach, but for an owner that was
 // deposed: the rows have gone on without it.
 func (x *modelTx) unfit(format string, args ...any) error {
-	if err := x.m.owns(); err != nil {
+	if err := x.m.fenced(); err != nil {
 		return err
 	}
 	return x.m.violated(format, args...)
@@ -306,6 +365,9 @@ func (m *modelTarget) check() error {
 	for _, t := range m.tables {
 		have := m.db.content[t.Name]
 		for k, r := range have {
+			if !m.owns(t, r) {
+				continue // another source's stream answers for it
+			}
 			if string(want[t.Name][k]) != string(r) || !m.holds(t, r) {
 				return m.violated("%s holds %q, the source held %q", t.Name, r, want[t.Name][k])
 			}
@@ -356,8 +418,10 @@ func (m *modelTarget) difference() string {
 	for _, t := range m.tables {
 		want := maps.Clone(state[t.Name])
 		maps.DeleteFunc(want, func(_ string, r replication.Row) bool { return !m.holds(t, r) })
-		if !maps.EqualFunc(want, m.db.content[t.Name], func(a, b replication.Row) bool { return string(a) == string(b) }) {
-			fmt.Fprintf(&out, "%s: source %q, target %q; ", t.Name, want, m.db.content[t.Name])
+		have := maps.Clone(m.db.content[t.Name])
+		maps.DeleteFunc(have, func(_ string, r replication.Row) bool { return !m.owns(t, r) })
+		if !maps.EqualFunc(want, have, func(a, b replication.Row) bool { return string(a) == string(b) }) {
+			fmt.Fprintf(&out, "%s: source %q, target %q; ", t.Name, want, have)
 		}
 	}
 	return out.String()

@@ -60,6 +60,32 @@ const (
 	wordKeys   = 6
 )
 
+// mostWorlds is how many sources can have rows of their own side by side.
+const mostWorlds = 4
+
+// worldKeys is how many numbers and words are set aside for each of them.
+const worldKeys = 20
+
+// luck is the one stream of random numbers of a seed, which all goroutines of a run draw from.
+type luck struct {
+	mu  sync.Mutex
+	rnd *rand.Rand
+}
+
+// IntN is rand.Rand's.
+func (l *luck) IntN(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rnd.IntN(n)
+}
+
+// Shuffle is rand.Rand's.
+func (l *luck) Shuffle(n int, swap func(i, j int)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rnd.Shuffle(n, swap)
+}
+
 // identity is what the server takes for a row's key.
 func identity(t *replication.Table, r replication.Row) string {
 	v, _, err := r.Next()
@@ -148,7 +174,9 @@ func (t *logged) locks() map[string]bool {
 
 // world is the source.
 type world struct {
-	rnd *rand.Rand
+	rnd *luck
+	// number is which of several sources it is: their rows have different keys and unique values.
+	number int
 
 	mu struct {
 		sync.Mutex
@@ -165,8 +193,11 @@ type world struct {
 	}
 }
 
-func newWorld(rnd *rand.Rand) *world {
-	w := &world{rnd: rnd}
+func newWorld(rnd *rand.Rand) *world { return newWorldOf(&luck{rnd: rnd}, 0) }
+
+// newWorldOf is one of several sources.
+func newWorldOf(rnd *luck, number int) *world {
+	w := &world{rnd: rnd, number: number}
 	w.mu.state = newContent()
 	w.mu.history = []content{newContent()}
 	w.mu.server = "a"
@@ -179,10 +210,22 @@ func newWorld(rnd *rand.Rand) *world {
 }
 
 // dice draws from the seed's one stream of random numbers.
-func (w *world) dice(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.rnd.IntN(n)
+func (w *world) dice(n int) int { return w.rnd.IntN(n) }
+
+// first is the first number that is the world's own.
+func (w *world) first() int { return w.number * worldKeys }
+
+// owns tells whether a row is one of the world's.
+func (w *world) owns(t *replication.Table, r replication.Row) bool {
+	k := identity(t, r)
+	if t == words {
+		return int(k[0]-'a')/wordKeys == w.number
+	}
+	n, err := strconv.Atoi(k)
+	if err != nil {
+		panic(err)
+	}
+	return n/worldKeys == w.number
 }
 
 // crashAt makes the n-th pause from now call f.
@@ -279,7 +322,7 @@ func (w *world) change(state content) []replication.Change {
 
 // plainChange inserts, deletes, changes or moves a row of plain.
 func (w *world) plainChange(rows map[string]replication.Row, v int) []replication.Change {
-	id, to := w.rnd.IntN(numberKeys), w.rnd.IntN(numberKeys)
+	id, to := w.first()+w.rnd.IntN(numberKeys), w.first()+w.rnd.IntN(numberKeys)
 	pack := func(id int) replication.Row {
 		return replication.PackRow([]byte(strconv.Itoa(id)), []byte(strconv.Itoa(v)))
 	}
@@ -335,7 +378,7 @@ func (w *world) numberChange(rows map[string]replication.Row, v int) []replicati
 	}
 	free := func(used map[int]bool) int {
 		for v := range numberKeys + 3 {
-			if !used[v] && w.rnd.IntN(3) == 0 {
+			if v += w.first(); !used[v] && w.rnd.IntN(3) == 0 {
 				return v
 			}
 		}
@@ -346,7 +389,7 @@ func (w *world) numberChange(rows map[string]replication.Row, v int) []replicati
 		n.v = v
 		out = append(out, replication.Change{Table: numbers, Before: from.row(), After: n.row()})
 	}
-	id := w.rnd.IntN(numberKeys)
+	id := w.first() + w.rnd.IntN(numberKeys)
 	if rows[padded(strconv.Itoa(id))] == nil {
 		return []replication.Change{{Table: numbers, After: number{id, v, free(u), free(x)}.row()}}
 	}
@@ -358,7 +401,7 @@ func (w *world) numberChange(rows map[string]replication.Row, v int) []replicati
 		return []replication.Change{{Table: numbers, Before: old.row()}}
 	case kind == 1: // the key changes, and a unique value with it or not
 		n := old
-		if n.id = w.rnd.IntN(numberKeys); rows[padded(strconv.Itoa(n.id))] != nil {
+		if n.id = w.first() + w.rnd.IntN(numberKeys); rows[padded(strconv.Itoa(n.id))] != nil {
 			return nil
 		}
 		if w.rnd.IntN(2) == 0 {
@@ -398,7 +441,7 @@ func (w *world) numberChange(rows map[string]replication.Row, v int) []replicati
 // wordChange changes a row of words, often to a key that the server takes for the same.
 func (w *world) wordChange(rows map[string]replication.Row, v int) []replication.Change {
 	word := func() []byte {
-		b := byte('a' + w.rnd.IntN(wordKeys))
+		b := byte('a' + w.number*wordKeys + w.rnd.IntN(wordKeys))
 		if w.rnd.IntN(2) == 0 {
 			b -= 'a' - 'A'
 		}
