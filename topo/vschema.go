@@ -278,8 +278,9 @@ func (s *Server) VSchema(ctx context.Context, keyspace string) (*VSchema, error)
 	return v, err
 }
 
-// SaveVSchema replaces the VSchema of a keyspace that exists. One that does not validate is refused. Call
-// [Server.RebuildSrvVSchema] then to make it known to the cells.
+// SaveVSchema replaces the VSchema of a keyspace that exists. One that does not validate is refused. What a later version of
+// Vitess has stored with the VSchema, or with a table or vindex that is still there, stays. Call [Server.RebuildSrvVSchema] then to make it
+// known to the cells.
 func (s *Server) SaveVSchema(ctx context.Context, keyspace string, v *VSchema) error {
 	if err := v.Validate(); err != nil {
 		return fmt.Errorf("vschema of %s: %w", keyspace, err)
@@ -287,8 +288,61 @@ func (s *Server) SaveVSchema(ctx context.Context, keyspace string, v *VSchema) e
 	if _, err := s.Keyspace(ctx, keyspace); err != nil {
 		return err
 	}
-	_, err := s.global.Put(ctx, vschemaKey(keyspace), encode(v), AnyVersion)
-	return err
+	return upsert(ctx, s.global, vschemaKey(keyspace), func(stored *VSchema) error {
+		*stored = *v.over(stored)
+		return nil
+	})
+}
+
+// over returns v as it is written in place of a stored one: its parts that were not read from a topology are written like those of the
+// same name there, with the fields that are not known here.
+func (v *VSchema) over(stored *VSchema) *VSchema {
+	n := *v
+	n.inherit(&stored.layout)
+	n.Vindexes, n.Tables = maps.Clone(v.Vindexes), maps.Clone(v.Tables)
+	for name, x := range n.Vindexes {
+		if had := stored.Vindexes[name]; x != nil && had != nil {
+			x := *x
+			x.inherit(&had.layout)
+			n.Vindexes[name] = &x
+		}
+	}
+	for name, t := range n.Tables {
+		if had := stored.Tables[name]; t != nil && had != nil {
+			n.Tables[name] = t.over(had)
+		}
+	}
+	if m := stored.MultiTenantSpec; m != nil && n.MultiTenantSpec != nil {
+		spec := *n.MultiTenantSpec
+		spec.inherit(&m.layout)
+		n.MultiTenantSpec = &spec
+	}
+	return &n
+}
+
+// over is VSchema.over for a table.
+func (t *Table) over(stored *Table) *Table {
+	n := *t
+	n.inherit(&stored.layout)
+	n.ColumnVindexes, n.Columns = slices.Clone(t.ColumnVindexes), slices.Clone(t.Columns)
+	for i := range n.ColumnVindexes {
+		c := &n.ColumnVindexes[i]
+		if j := slices.IndexFunc(stored.ColumnVindexes, func(o ColumnVindex) bool { return o.Name == c.Name }); j >= 0 {
+			c.inherit(&stored.ColumnVindexes[j].layout)
+		}
+	}
+	for i := range n.Columns {
+		c := &n.Columns[i]
+		if j := slices.IndexFunc(stored.Columns, func(o Column) bool { return o.Name == c.Name }); j >= 0 {
+			c.inherit(&stored.Columns[j].layout)
+		}
+	}
+	if a := stored.AutoIncrement; a != nil && n.AutoIncrement != nil {
+		auto := *n.AutoIncrement
+		auto.inherit(&a.layout)
+		n.AutoIncrement = &auto
+	}
+	return &n
 }
 
 // UpdateVSchema changes the VSchema of a keyspace that exists; fn gets an empty one if it has none yet, and is

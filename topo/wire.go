@@ -49,6 +49,13 @@ type layout struct {
 
 func (l *layout) memo() *layout { return l }
 
+// inherit makes a message that was not read be written as another one of its kind was.
+func (l *layout) inherit(from *layout) {
+	if l.chunks == nil && l.was == nil {
+		*l = *from
+	}
+}
+
 // Errors of malformed records; they arrive in a [*RecordError].
 var errWireType = errors.New("unexpected wire type")
 

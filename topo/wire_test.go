@@ -43,6 +43,8 @@ func newMessage(t testing.TB, key string) topo.Message {
 		"CellInfo": new(topo.CellInfo), "CellsAlias": new(topo.CellsAlias), "Keyspace": new(topo.Keyspace),
 		"Shard": new(topo.Shard), "Tablet": new(topo.Tablet), "ShardReplication": new(topo.ShardReplication),
 		"SrvKeyspace": new(topo.SrvKeyspace), "VSchema": new(topo.VSchema), "SrvVSchema": new(topo.SrvVSchema),
+		"RoutingRules": new(topo.RoutingRules), "ShardRoutingRules": new(topo.ShardRoutingRules), "Rules": new(topo.KeyspaceRoutingRules),
+		"MirrorRules": new(topo.MirrorRules), "ext1": &topo.ExternalCluster{Kind: topo.ExternalVitess},
 		"ExternalVitess": &topo.ExternalCluster{Kind: topo.ExternalVitess},
 		"ExternalMySQL":  &topo.ExternalCluster{Kind: topo.ExternalMySQL},
 	}[path.Base(key)]
