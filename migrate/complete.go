@@ -64,6 +64,9 @@ func (f *completion) run(ctx context.Context) (*CompleteResult, error) {
 		}
 	}
 	if f.ending.SourceTables != KeepSourceTables {
+		if f.streams[0].record.filters() {
+			return nil, &OptionError{"SourceTables", "the workflow moves some rows of the source's tables only: they can't be renamed or dropped"}
+		}
 		if err := f.preflightSource(ctx); err != nil {
 			return nil, err
 		}
@@ -135,11 +138,11 @@ func (f *completion) ready(ctx context.Context) error {
 func (f *completion) plan() *Plan {
 	p := &Plan{Command: "Complete", Workflow: f.name.String()}
 	if !f.opts.Force && !f.again {
-		for _, t := range f.shards {
+		for _, t := range f.running() {
 			p.Steps = append(p.Steps, Step{Kind: StepWait, Shard: t.shard, Text: "until the target has applied what the source has now"})
 		}
 	}
-	for _, t := range f.shards {
+	for _, t := range f.running() {
 		p.Steps = append(p.Steps, Step{Kind: StepStop, Shard: t.shard, Text: "for good"})
 	}
 	for _, g := range groups(f.streams) {
@@ -147,7 +150,7 @@ func (f *completion) plan() *Plan {
 			p.Steps = append(p.Steps, Step{Kind: StepLevel, Object: g.first().record.SourceShard, Text: "all shards have the source shard's state of one moment"})
 		}
 	}
-	for _, t := range f.shards {
+	for _, t := range f.running() {
 		p.Steps = append(p.Steps, Step{Kind: StepFinishKeys, Shard: t.shard, Text: "deferred keys that are still missing are added"})
 	}
 	p.Steps = append(p.Steps, f.publishSteps()...)

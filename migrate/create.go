@@ -9,7 +9,7 @@ import (
 
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sidecar"
-	"github.com/tablehaul/tablehaul/internal/sqltext"
+	"github.com/tablehaul/tablehaul/migrate/rule"
 	"github.com/tablehaul/tablehaul/topo"
 )
 
@@ -59,8 +59,15 @@ type creation struct {
 	// What preflight read, in the order of sources and targets.
 	sourceStates []*sourceState
 	targetStates []*targetState
-	// layout says which target shards hold a table.
+	// layout says which of the keyspace's shards hold a table, and feeds which sources which of the targets get rows from.
 	layout *layout
+	shards []string
+	feeds  [][]bool
+	// mappings are the rules of Filters, by source table; moved is what becomes of the tables that are not copied as they are, by
+	// target table. tenant is whose rows are moved; nil for all.
+	mappings map[string]*mapping
+	moved    map[string]*moved
+	tenant   *tenantRecord
 	// sequences give out ids of tables that are spread, instead of AUTO_INCREMENT columns.
 	sequences []sequenceRecord
 }
@@ -176,7 +183,8 @@ func (c *creation) definer(table string) *sourceState {
 
 // held are the tables that a target shard is to hold.
 func (c *creation) held(target int) []string {
-	return slices.DeleteFunc(c.tables(), func(name string) bool { return !c.layout.holds(name, target) })
+	place := slices.Index(c.shards, c.targets[target].shard)
+	return slices.DeleteFunc(c.tables(), func(name string) bool { return !c.layout.holds(name, place) })
 }
 
 // missing are the tables that Create has to make on a target shard.
@@ -197,6 +205,12 @@ func (c *creation) plan() (*Plan, error) {
 		}
 		for _, name := range c.missing(i) {
 			p.Steps = append(p.Steps, Step{Kind: StepCreateTable, Shard: t.shard, Object: name, SQL: c.split(name).create})
+		}
+		for _, name := range c.missing(i) {
+			// After all are there: the server then renames what foreign keys reference, too.
+			if rename := c.renameSQL(name); rename != "" {
+				p.Steps = append(p.Steps, Step{Kind: StepRenameColumns, Shard: t.shard, Object: name, SQL: rename})
+			}
 		}
 	}
 	for _, s := range c.sequences {
@@ -235,7 +249,7 @@ func (c *creation) split(name string) splitTable {
 		return ct
 	}
 	ct := definitionOf(name)
-	if c.opts.KeepSecondaryKeys {
+	if c.opts.KeepSecondaryKeys || c.renameSQL(name) != "" { // the keys have the columns' old names
 		return splitTable{create: ct.without(func(definition) bool { return false })}
 	}
 	identity := ""
@@ -281,6 +295,12 @@ func (c *creation) do(ctx context.Context, s Step) (string, error) {
 			return "", err
 		}
 		return fmt.Sprintf("created table %s on shard %s", s.Object, t.shard), createTable(ctx, db, s.SQL)
+	case StepRenameColumns:
+		db, err := c.m.pools.db(ctx, t.cfg, forSchema)
+		if err == nil {
+			_, err = db.ExecContext(ctx, s.SQL)
+		}
+		return fmt.Sprintf("renamed columns of table %s on shard %s", s.Object, t.shard), err
 	case StepReady:
 		return "", c.moveAll(ctx, t, eventCreated)
 	case StepStart:
@@ -295,8 +315,14 @@ func (c *creation) moveAll(ctx context.Context, t *targetShard, e event) error {
 	if err != nil {
 		return err
 	}
-	if len(streams) != len(c.sources) {
-		return fmt.Errorf("%d streams are recorded, not %d", len(streams), len(c.sources))
+	target, want := slices.Index(c.targets, t), 0
+	for i := range c.sources {
+		if c.feeds[i][target] {
+			want++
+		}
+	}
+	if len(streams) != want {
+		return fmt.Errorf("%d streams are recorded, not %d", len(streams), want)
 	}
 	for _, s := range streams {
 		if err := c.m.move(ctx, s, e, "", nil); err != nil {
@@ -314,6 +340,9 @@ func (c *creation) record(ctx context.Context, target int) error {
 		return err
 	}
 	for i, src := range c.sources {
+		if !c.feeds[i][target] {
+			continue
+		}
 		rec, err := c.newRecord(i, target)
 		if err != nil {
 			return err
@@ -354,15 +383,25 @@ func (c *creation) newRecord(src, target int) (*record, error) {
 	from := c.sourceStates[src]
 	rec := &record{
 		OnDrift: onDrift, RetryTime: c.opts.RetryTime, SourceShard: from.shard,
-		Sequences: c.sequences,
-		Mount:     c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
+		Sequences: c.sequences, Tenant: c.tenant,
+		Mount: c.source.Mount, SourceKeyspace: c.source.Keyspace, OnDDL: onDDL, StopAfterCopy: c.opts.StopAfterCopy,
 		DeferSecondaryKeys: !c.opts.KeepSecondaryKeys, SourceTimeZone: c.opts.SourceTimeZone, Cells: c.opts.Cells,
 	}
 	for _, s := range c.sources {
 		rec.SourceShards = append(rec.SourceShards, s.shard)
 	}
-	for _, t := range c.targets {
+	var feeds []string
+	for i, t := range c.targets {
 		rec.TargetShards = append(rec.TargetShards, t.shard)
+		if c.feeds[src][i] {
+			feeds = append(feeds, t.shard)
+		}
+	}
+	if len(feeds) < len(rec.TargetShards) {
+		rec.Feeds = feeds
+	}
+	if len(rec.TargetShards) < len(c.shards) {
+		rec.Layout = c.shards
 	}
 	for _, t := range c.opts.TabletTypes {
 		rec.TabletTypes = append(rec.TabletTypes, t.String())
@@ -373,9 +412,14 @@ func (c *creation) newRecord(src, target int) (*record, error) {
 			continue
 		}
 		p := c.layout.placement(name)
-		rec.Tables = append(rec.Tables, tableRecord{
-			Name: name, Create: slices.Contains(missing, name), Rows: p.share(from.tables[name].rows, len(c.targets)), Placement: p,
-		})
+		t := tableRecord{
+			Name: name, Create: slices.Contains(missing, name), Rows: p.share(from.tables[name].rows, len(feeds)), Placement: p,
+		}
+		c.moved[name].record(&t)
+		rec.Tables = append(rec.Tables, t)
+	}
+	if executes(c.opts.OnDDL) {
+		return rec, rec.plainDDL()
 	}
 	return rec, nil
 }
@@ -385,9 +429,13 @@ func (c *creation) sourceText(rec *record, shard string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "keyspace:%q shard:%q filter:{", rec.SourceKeyspace, rec.SourceShard)
 	for _, t := range rec.Tables {
-		filter := "select * from " + sqltext.Ident(t.Name)
+		of := rule.All(t.source())
+		if m := c.moved[t.Name]; m != nil && m.rule != nil {
+			of = m.rule
+		}
+		filter := of.String()
 		if t.Placement.spread() {
-			filter += fmt.Sprintf(" where in_keyrange(%s, '%s.%s', '%s')", strings.Join(t.Placement.Columns, ", "), c.name.Keyspace, t.Placement.Name, shard)
+			filter = of.And(fmt.Sprintf("in_keyrange(%s, '%s.%s', '%s')", strings.Join(t.Placement.Columns, ", "), c.name.Keyspace, t.Placement.Name, shard))
 		}
 		fmt.Fprintf(&b, "rules:{match:%q filter:%q} ", t.Name, filter)
 	}
@@ -432,7 +480,7 @@ func (m *Migrator) undoShard(ctx context.Context, name WorkflowName, t *targetSh
 			return err
 		}
 		for _, table := range s.record.created() {
-			if _, err := m.dropTable(ctx, t, table, unmade); err != nil {
+			if _, err := m.dropCreated(ctx, t, name.Workflow, s.record.Tenant, table, unmade); err != nil {
 				return err
 			}
 		}

@@ -120,7 +120,7 @@ func (c *creation) projectShard(ctx context.Context, s *sourceState, db *sql.DB)
 			err := &projection.FamilyError{Table: m.source, Family: s.models[i].Family}
 			add(SeverityError, m.source, err, err.Error(), "leave out the rule, or the tables")
 		}
-		for _, k := range t.LostKeys {
+		for _, k := range s.shapes[m.source].lost(t) {
 			add(SeverityWarning, m.target, nil, fmt.Sprintf("key %s of table %s is not on the target, since the rule leaves columns of it out", ident(k), ident(m.source)), "take its columns too")
 		}
 		for _, k := range t.LostForeignKeys {
@@ -287,6 +287,15 @@ func (s *shape) project(t *projection.Table) *shape {
 		}
 	}
 	return out
+}
+
+// lost are the names of keys of which columns are not taken.
+func (s *shape) lost(t *projection.Table) []string {
+	if s == nil {
+		return nil
+	}
+	kept := s.project(t).keys
+	return slices.DeleteFunc(sortedKeys(s.keys), func(key string) bool { return kept[key] != "" })
 }
 
 // renameSQL is the statement that gives a table's columns their names; empty if they have them.

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,25 @@ func (f *finishing) tables() []string {
 		names = append(names, s.record.names()...)
 	}
 	return sortedUnique(names)
+}
+
+// sourceTables are those of the workflow, by their names at the source.
+func (f *finishing) sourceTables() []string {
+	var names []string
+	for _, s := range f.streams {
+		names = append(names, s.record.sourceNames()...)
+	}
+	return sortedUnique(names)
+}
+
+// tenant is whose rows the workflow moves; nil for all.
+func (f *finishing) tenant() *tenantRecord { return f.streams[0].record.Tenant }
+
+// running are the shards that have streams of the workflow; the others hold nothing of it, or nothing any more but an empty sidecar database.
+func (f *finishing) running() []*targetShard {
+	return slices.DeleteFunc(slices.Clone(f.shards), func(t *targetShard) bool {
+		return !slices.ContainsFunc(f.streams, func(s *stream) bool { return s.shard == t.shard })
+	})
 }
 
 func (f *finishing) shard(name string) *targetShard {
@@ -128,7 +148,7 @@ func (w *Workflow) Cancel(ctx context.Context, o CancelOptions) (*CancelResult, 
 	var res *CancelResult
 	err := w.command(ctx, "Migrate Cancel", func(ctx context.Context, name WorkflowName) error {
 		return w.withKeyspace(ctx, name.Keyspace, "Migrate Cancel", func(ctx context.Context) (err error) {
-			f := &finishing{w: w, m: w.m, name: name, ending: ending{KeepData: o.KeepData}}
+			f := &finishing{w: w, m: w.m, name: name, ending: ending{KeepData: o.KeepData, DeleteBatch: o.DeleteBatch}}
 			res, err = f.cancel(ctx, o)
 			return err
 		})
@@ -158,14 +178,20 @@ func (f *finishing) cancel(ctx context.Context, o CancelOptions) (*CancelResult,
 
 func (f *finishing) planCancel() *Plan {
 	p := &Plan{Command: "Cancel", Workflow: f.name.String()}
-	for _, t := range f.shards {
+	for _, t := range f.running() {
 		p.Steps = append(p.Steps, Step{Kind: StepStop, Shard: t.shard, Text: "for good"})
 	}
-	for _, t := range f.shards {
-		var names []string
+	for _, t := range f.running() {
+		var names, all []string
 		for _, s := range f.streams {
 			if s.shard == t.shard && !f.ending.KeepData {
-				names = append(names, s.record.created()...)
+				names, all = append(names, s.record.created()...), append(all, s.record.names()...)
+			}
+		}
+		// What is there of the tenant before anything was copied is somebody else's.
+		if r := f.tenant(); r != nil && !f.ending.Unmade {
+			for _, name := range sortedUnique(all) {
+				p.Steps = append(p.Steps, Step{Kind: StepDeleteRows, Shard: t.shard, Object: name, Text: "where " + r.condition()})
 			}
 		}
 		for _, name := range sortedUnique(names) {
@@ -189,8 +215,11 @@ func (f *finishing) cancelStep(ctx context.Context, s Step, res *CancelResult) (
 	switch s.Kind {
 	case StepStop:
 		return "stopped the streams of shard " + s.Shard, f.stop(ctx, s.Shard, eventCancel, "cancelled")
+	case StepDeleteRows:
+		n, err := f.m.deleteTenant(ctx, t, f.tenant(), s.Object, cmp.Or(f.ending.DeleteBatch, defaultDeleteBatch))
+		return fmt.Sprintf("deleted %d rows of table %s on shard %s", n, s.Object, s.Shard), err
 	case StepDropTable:
-		dropped, err := f.m.dropTable(ctx, t, s.Object, f.ending.Unmade)
+		dropped, err := f.m.dropCreated(ctx, t, f.name.Workflow, f.tenant(), s.Object, f.ending.Unmade)
 		if err != nil || !dropped {
 			return "", err
 		}

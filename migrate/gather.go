@@ -16,6 +16,9 @@ import (
 // preflight reads both ends and collects everything that is in the way. Its error is one of reading.
 func (c *creation) preflight(ctx context.Context) error {
 	checkZone(&c.fs, c.opts.SourceTimeZone)
+	if err := c.readRules(ctx); err != nil {
+		return err
+	}
 	c.sourceStates = make([]*sourceState, len(c.sources))
 	c.targetStates = make([]*targetState, len(c.targets))
 	g, gctx := errgroup.WithContext(ctx)
@@ -55,6 +58,9 @@ func (c *creation) preflight(ctx context.Context) error {
 	if err := c.provide(ctx); err != nil {
 		return err
 	}
+	if ok, err := c.project(ctx); err != nil || !ok {
+		return err
+	}
 	if err := c.place(ctx); err != nil {
 		return err
 	}
@@ -79,9 +85,8 @@ func (c *creation) place(ctx context.Context) error {
 	if len(c.targets) == 0 {
 		return nil // a finding
 	}
-	shards := make([]string, len(c.targets))
-	for i, t := range c.targets {
-		shards[i] = t.shard
+	for _, t := range c.targets {
+		c.shards = append(c.shards, t.shard)
 	}
 	var models []*replication.Table
 	for _, name := range c.tables() {
@@ -95,13 +100,16 @@ func (c *creation) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.layout, err = c.m.layoutBy(vs, shards, models); err != nil {
+	if c.layout, err = c.m.layoutBy(vs, c.shards, models); err != nil {
 		c.layout = &layout{vschema: vs, routes: map[*replication.Table]replication.Route{}}
 		for _, t := range models {
 			c.layout.routes[t] = replication.EveryShard()
 		}
 	}
-	return c.checkSharding(ctx, models)
+	if err := c.checkSharding(ctx, models); err != nil {
+		return err
+	}
+	return c.feed(ctx)
 }
 
 // readSource reads what is needed to select the tables.
@@ -184,7 +192,12 @@ func (c *creation) look(ctx context.Context, t *targetShard, st *targetState, se
 			continue
 		}
 		there = append(there, name)
-		filled, err := holdsRows(ctx, t.admin, st.schema, name)
+		filled, err := false, error(nil)
+		if c.tenant != nil {
+			filled, err = c.tenant.holds(ctx, t, st.schema, name)
+		} else {
+			filled, err = holdsRows(ctx, t.admin, st.schema, name)
+		}
 		if err != nil && !mysqlerr.AccessDenied(err) { // the checks name the privilege
 			return err
 		}
@@ -197,7 +210,7 @@ func (c *creation) look(ctx context.Context, t *targetShard, st *targetState, se
 	streams, err := c.m.streams(ctx, t, "")
 	for _, s := range streams {
 		for _, name := range s.record.names() {
-			if s.Workflow != c.name.Workflow {
+			if s.Workflow != c.name.Workflow && sameTenant(s.record.Tenant, c.tenant) {
 				st.taken[name] = s.name().String()
 			}
 		}

@@ -21,10 +21,10 @@ const shardsAtOnce = 16
 // A groupKey names a group within a keyspace.
 type groupKey struct{ workflow, source string }
 
-// A group is the streams of a workflow that come from one source shard, one for each target shard. They are run together, by one
+// A group is the streams of a workflow that come from one source shard, one for each target shard that it feeds. They are run together, by one
 // owner: the source's log is read once, however many shards it feeds.
 type group struct {
-	streams []*stream // in the order of the record's TargetShards
+	streams []*stream // in the order of the shards that the record feeds
 }
 
 // groups puts streams together that belong together, sorted by workflow and source shard.
@@ -48,8 +48,8 @@ func groups(streams []*stream) []*group {
 	return all
 }
 
-// place is where a stream's target shard is among all of the workflow.
-func (s *stream) place() int { return slices.Index(s.record.TargetShards, s.shard) }
+// place is where a stream's target shard is among those that its source shard feeds.
+func (s *stream) place() int { return slices.Index(s.record.fed(), s.shard) }
 
 func (g *group) first() *stream { return g.streams[0] }
 
@@ -59,7 +59,7 @@ func (g *group) name() WorkflowName { return g.first().name() }
 
 // complete tells whether the streams of all target shards are there.
 func (g *group) complete() bool {
-	return len(g.streams) == len(g.first().record.TargetShards)
+	return len(g.streams) == len(g.first().record.fed())
 }
 
 // runs tells whether the streams should run: all of them, since they are one.
@@ -135,7 +135,10 @@ type engine struct {
 	group *group
 	src   *sourceShard
 	from  *source.Source
-	to    replication.Target
+	// source is what is taken of from, tables are its tables.
+	source replication.Source
+	tables []*replication.Table
+	to     replication.Target
 	// targets are the shards of to, in the order of the group's streams.
 	targets []*target.Target
 	onDDL   replication.OnDDL
@@ -151,7 +154,7 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 	if e.src, err = m.sourceOf(ctx, g.streams...); err != nil {
 		return nil, err
 	}
-	if e.from, err = source.Open(ctx, e.src.cfg, g.tables(), source.Options{Logger: m.log}); err != nil {
+	if e.from, err = source.Open(ctx, e.src.cfg, g.sourceTables(), source.Options{Logger: m.log}); err != nil {
 		return nil, fmt.Errorf("source shard %s/%s: %w", rec.source(), e.src.shard, err)
 	}
 	defer func() {
@@ -159,10 +162,13 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 			e.close()
 		}
 	}()
+	if err := e.project(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.openTargets(ctx, m); err != nil {
 		return nil, err
 	}
-	l, err := m.layout(ctx, g.name().Keyspace, rec.TargetShards, e.from.Tables())
+	l, err := m.layout(ctx, g.name().Keyspace, rec.layoutShards(), e.tables)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +185,7 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 	for i, t := range e.targets {
 		shards[i] = replication.Shard{Name: g.streams[i].shard, Target: t}
 	}
-	e.to, err = replication.NewFanout(shards, l.routes, replication.FanoutOptions{})
+	e.to, err = replication.NewFanout(shards, l.among(rec.layoutShards(), rec.fed()), replication.FanoutOptions{})
 	return e, err
 }
 
@@ -211,7 +217,7 @@ func (e *engine) openTargets(ctx context.Context, m *Migrator) error {
 	return e.group.each(ctx, func(ctx context.Context, s *stream) error {
 		var tables []*replication.Table
 		names := s.record.names()
-		for _, t := range e.from.Tables() {
+		for _, t := range e.tables {
 			if slices.Contains(names, t.Name) {
 				tables = append(tables, t)
 			}
@@ -265,7 +271,7 @@ func (m *Migrator) level(ctx context.Context, g *group) error {
 	defer e.close()
 	opts := m.opts.Stream
 	opts.OnDDL, opts.Until, opts.Logger = e.onDDL, furthest, m.log.With(g.attrs()...)
-	err = replication.NewStream(e.from, e.to, e.from.Tables(), opts).Run(ctx)
+	err = replication.NewStream(e.source, e.to, e.tables, opts).Run(ctx)
 	if errors.Is(err, replication.ErrReached) {
 		return nil
 	}

@@ -170,6 +170,21 @@ func databaseExists(ctx context.Context, db *sql.DB, schema string) (bool, error
 type shape struct {
 	columns []string
 	keys    map[string]string
+	// names are those of the columns, parts what the texts of keys are made of.
+	names []string
+	parts map[string]*keyShape
+}
+
+// A keyShape is a key of a shape.
+type keyShape struct {
+	kind    string
+	columns []keyPart
+}
+
+// A keyPart is one part of a key: a column, with a length or without, or an expression.
+type keyPart struct {
+	name, prefix string
+	expression   bool
 }
 
 // shapes reads columns and keys of the tables of a database. With mariadb and MySQL, and with different versions, the
@@ -184,9 +199,10 @@ func shapes(ctx context.Context, db *sql.DB, schema string, names []string) (map
 		" EXTRA FROM information_schema.COLUMNS"+where+" ORDER BY TABLE_NAME, ORDINAL_POSITION", func(v []string) {
 		s := out[v[0]]
 		if s == nil {
-			s = &shape{keys: map[string]string{}}
+			s = &shape{keys: map[string]string{}, parts: map[string]*keyShape{}}
 			out[v[0]] = s
 		}
+		s.names = append(s.names, v[1])
 		s.columns = append(s.columns, columnShape(v[1:]))
 	})
 	if err != nil {
@@ -201,11 +217,15 @@ func shapes(ctx context.Context, db *sql.DB, schema string, names []string) (map
 		if s.keys[v[1]] == "" {
 			s.keys[v[1]] = map[string]string{"0": "unique "}[v[2]] + strings.ToLower(v[5]) + ":"
 		}
-		part := " " + v[3]
-		if v[4] != "" {
-			part += "(" + v[4] + ")"
+		if s.parts[v[1]] == nil {
+			s.parts[v[1]] = &keyShape{kind: s.keys[v[1]]}
 		}
-		s.keys[v[1]] += part
+		part := keyPart{name: v[3], expression: v[3] == "(expression)"}
+		if v[4] != "" {
+			part.prefix = "(" + v[4] + ")"
+		}
+		s.parts[v[1]].columns = append(s.parts[v[1]].columns, part)
+		s.keys[v[1]] += " " + part.name + part.prefix
 	})
 	return out, err
 }

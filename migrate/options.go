@@ -92,6 +92,13 @@ type CreateOptions struct {
 	// SourceShards are the shards of a sharded source keyspace to move from, all of which must serve; default all that serve. A reference
 	// table of the source's VSchema, which is whole on each, is read from the first of them.
 	SourceShards []string
+	// Filters say what is taken of a table, by the table's name on the target, as a SELECT that projects and filters (package rule):
+	// {"sales": "select id, tenant as tenant_id from orders where state <> 'void'"} moves some rows and columns of orders, under
+	// other names. What is more than that is refused by name. The tables of the rules need not be in Tables.
+	Filters map[string]string
+	// TenantID moves the rows of one tenant only, and lets the target tables hold rows of others: the rule of every table gets one more
+	// condition, on the column that the target keyspace's multi_tenant_spec names. Empty moves all rows.
+	TenantID string
 	// ExcludeTables are left out. Each must be a table of the source.
 	ExcludeTables []string
 	// StopAfterCopy stops the streams when everything is copied.
@@ -132,6 +139,9 @@ func (o CreateOptions) withDefaults() CreateOptions {
 	if len(o.TabletTypes) == 0 {
 		o.TabletTypes = []topo.TabletType{topo.TabletReplica, topo.TabletPrimary}
 	}
+	if mappings, err := parseFilters(o.Filters); err == nil && !o.AllTables {
+		o.Tables = append(slices.Clone(o.Tables), sortedKeys(mappings)...)
+	}
 	o.Tables = sortedUnique(o.Tables)
 	o.ExcludeTables = sortedUnique(o.ExcludeTables)
 	return o
@@ -146,12 +156,19 @@ func (o CreateOptions) validate() error {
 	switch {
 	case len(o.Tables) > 0 && o.AllTables:
 		errs = append(errs, &OptionError{"Tables", "is given together with AllTables"})
-	case len(o.Tables) == 0 && !o.AllTables:
+	case len(o.Tables) == 0 && !o.AllTables && len(o.Filters) == 0:
 		errs = append(errs, &OptionError{"Tables", "tables or all tables are needed to say what to move"})
 	}
 	for _, t := range slices.Concat(o.Tables, o.ExcludeTables) {
 		if err := checkIdentifier(t); err != "" {
 			errs = append(errs, &OptionError{"Tables", fmt.Sprintf("%q: %s", t, err)})
+		}
+	}
+	mappings, err := parseFilters(o.Filters)
+	errs = append(errs, err)
+	for _, name := range sortedKeys(mappings) {
+		if slices.Contains(o.ExcludeTables, name) {
+			errs = append(errs, &OptionError{"Filters", fmt.Sprintf("the rule of table %s is of %s, which ExcludeTables leaves out", mappings[name].target, name)})
 		}
 	}
 	if _, err := onDDLText(o.OnDDL); err != nil {
@@ -218,6 +235,9 @@ func (o CompleteOptions) validate() error {
 
 // CancelOptions say how a workflow is given up.
 type CancelOptions struct {
+	// DeleteBatch is how many rows of a tenant are deleted at once (CreateOptions.TenantID), default 1000: tables that hold rows of others are
+	// not dropped.
+	DeleteBatch int
 	// KeepData leaves the target tables that Create made as they are. By default they are dropped. Tables that were there
 	// before are never dropped. Sequences that Create made are dropped in any case, unless they are in use.
 	KeepData bool
@@ -270,6 +290,11 @@ func ParseOnDDL(s string) (replication.OnDDL, error) {
 		}
 	}
 	return 0, &OptionError{"OnDDL", fmt.Sprintf("%q is not IGNORE, STOP, EXEC or EXEC_IGNORE", s)}
+}
+
+// executes tells whether schema changes are executed on the target.
+func executes(o replication.OnDDL) bool {
+	return o == replication.OnDDLExec || o == replication.OnDDLExecIgnore
 }
 
 func onDDLText(o replication.OnDDL) (string, error) {

@@ -18,8 +18,14 @@ type record struct {
 	SourceShard    string   `json:"source_shard"`
 	SourceShards   []string `json:"source_shards"`
 	TargetShards   []string `json:"target_shards"`
+	// Layout are all shards of the target keyspace, if TargetShards are not all, and Feeds those that get rows from SourceShard, if not all
+	// of TargetShards do.
+	Layout []string `json:"layout,omitempty"`
+	Feeds  []string `json:"feeds,omitempty"`
 	// Tables are in name order.
 	Tables []tableRecord `json:"tables"`
+	// Tenant is whose rows are moved; nil for all.
+	Tenant *tenantRecord `json:"tenant,omitempty"`
 	// Sequences give out ids of the tables instead of AUTO_INCREMENT columns.
 	Sequences          []sequenceRecord `json:"sequences,omitempty"`
 	OnDDL              string           `json:"on_ddl"`
@@ -41,7 +47,11 @@ type record struct {
 
 // A tableRecord is one table of a stream.
 type tableRecord struct {
+	// Name is the target's.
 	Name string `json:"name"`
+	// Source is the name at the source, if that is another one; Rule is what of it is taken, if that is not all.
+	Source string `json:"source,omitempty"`
+	Rule   string `json:"rule,omitempty"`
 	// Create says that the table was not there: Create makes it and Cancel may drop it.
 	Create bool `json:"create,omitempty"`
 	// Rows is the source's estimate of what the shard will get.
@@ -54,6 +64,8 @@ type tableRecord struct {
 type ending struct {
 	SourceTables SourceTables `json:"source_tables,omitempty"`
 	KeepData     bool         `json:"keep_data,omitempty"`
+	// DeleteBatch is CancelOptions.DeleteBatch.
+	DeleteBatch int `json:"delete_batch,omitempty"`
 	// Unmade says that Create had not come to its end: the tables that it made hold nothing, and one that
 	// holds rows was made by somebody else.
 	Unmade bool `json:"unmade,omitempty"`

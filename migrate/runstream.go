@@ -133,8 +133,11 @@ func (r *groupRunner) judge(ctx context.Context, err error) (wait time.Duration)
 		}
 		e = eventFail
 	}
-	// All streams of the group end, since they are run together; the message says which shard it was that could not go on.
-	err = r.move(ctx, e, message, func(rec *record) { rec.Failures = r.failed })
+	// All streams of the group end, since they are run together; the message says which shard it was that could not go on. The loop that sees
+	// the first of them ended cancels ctx, which must not keep the others from it.
+	mctx, cancel := cleanup(ctx)
+	defer cancel()
+	err = r.move(mctx, e, message, func(rec *record) { rec.Failures = r.failed })
 	if err == nil {
 		return 0
 	}
@@ -275,7 +278,7 @@ func (r *groupRunner) follow(ctx context.Context, e *engine) error {
 			user(t)
 		}
 	}
-	st := replication.NewStream(e.from, e.to, e.from.Tables(), opts)
+	st := replication.NewStream(e.source, e.to, e.tables, opts)
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	saved := make(chan error, 1)
@@ -347,8 +350,8 @@ func (r *groupRunner) estimate(ctx context.Context, src *sourceShard) {
 		return r.m.sidecar(s.targetShard).UpdateStream(ctx, s.ID, func(row *sidecar.Stream) {
 			_ = changeRecord(row, s, func(rec *record) {
 				for i, t := range rec.Tables {
-					if have := tables[t.Name]; have != nil {
-						rec.Tables[i].Rows = t.Placement.share(have.rows, len(rec.TargetShards))
+					if have := tables[t.source()]; have != nil {
+						rec.Tables[i].Rows = t.Placement.share(have.rows, len(rec.fed()))
 					}
 				}
 			})

@@ -30,7 +30,7 @@ func (c *creation) checkSharding(ctx context.Context, models []*replication.Tabl
 	}
 	for _, t := range models {
 		if create := c.definer(t.Name).tables[t.Name].create; create != nil {
-			sh.autoIncrement[t.Name] = create.autoIncrement()
+			sh.autoIncrement[t.Name] = c.columnOf(t.Name, create.autoIncrement())
 		}
 	}
 	if len(c.sources) > 1 {

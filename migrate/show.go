@@ -126,6 +126,7 @@ func (m *Migrator) streamStatus(ctx context.Context, s *stream) (*StreamStatus, 
 	for _, t := range s.record.Tables {
 		p := s.Tables[t.Name]
 		one := tableStatus(t.Name, p.Rows, p.Bytes, t.Rows, p.Done, p.Started != 0, elapsed(p))
+		one.Source, one.Rule = t.Source, t.Rule
 		st.RowsCopied += one.Rows
 		st.Tables = append(st.Tables, one)
 	}

@@ -14,7 +14,7 @@ import (
 func (f *completion) sourceSteps() []Step {
 	var steps []Step
 	for _, src := range f.sources {
-		for _, name := range f.tables() {
+		for _, name := range f.sourceTables() {
 			from := ident(src.cfg.Database) + "." + ident(name)
 			switch f.ending.SourceTables {
 			case KeepSourceTables:
@@ -106,7 +106,7 @@ func (f *completion) checkSource(ctx context.Context, fs *findings, src *sourceS
 	if f.ending.SourceTables == RenameSourceTables {
 		need = []string{"ALTER", "DROP", "CREATE", "INSERT"}
 	}
-	for _, name := range f.tables() {
+	for _, name := range f.sourceTables() {
 		for _, p := range need {
 			object := name
 			if p == "CREATE" || p == "INSERT" {
@@ -128,7 +128,7 @@ func (f *completion) checkSource(ctx context.Context, fs *findings, src *sourceS
 
 // checkChildren finds foreign keys of tables that stay and reference tables that are to be dropped.
 func (f *completion) checkChildren(ctx context.Context, fs *findings, src *sourceShard) error {
-	schema, going := src.cfg.Database, f.tables()
+	schema, going := src.cfg.Database, f.sourceTables()
 	return queryStrings(ctx, src.admin, "SELECT TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE"+
 		" WHERE REFERENCED_TABLE_SCHEMA = "+literal(schema)+" AND REFERENCED_TABLE_NAME IN ("+literals(going)+") AND ORDINAL_POSITION = 1", func(v []string) {
 		if v[0] == schema && slices.Contains(going, v[1]) {

@@ -93,6 +93,8 @@ const (
 // A TableStatus is the copy of one table.
 type TableStatus struct {
 	Table string
+	// Source is the table's name at the source, if that is another one; Rule is what of it is taken, if that is not all.
+	Source, Rule string
 	// Rows and Bytes have been committed on the target. Bytes are those of the rows as they travel.
 	Rows, Bytes int64
 	// RowsTotal is the source's own estimate while the copy runs, corrected by what was copied, and what was copied when it is

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -220,7 +221,7 @@ func (s *Status) streamJSON(st StreamStatus) streamJSON {
 		out.BinlogSource.TargetTimeZone = "UTC"
 	}
 	for _, t := range st.Tables {
-		rule := ruleJSON{Match: t.Table, Filter: "select * from " + ident(t.Table)}
+		rule := ruleJSON{Match: t.Table, Filter: cmp.Or(t.Rule, "select * from "+ident(cmp.Or(t.Source, t.Table)))}
 		out.BinlogSource.Filter.Rules = append(out.BinlogSource.Filter.Rules, rule)
 		if t.Phase != PhaseComplete {
 			out.CopyStates = append(out.CopyStates, copyStateJSON{Table: t.Table, StreamID: int64JSON(st.ID)})
