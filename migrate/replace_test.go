@@ -28,7 +28,7 @@ type replaceCluster struct {
 
 func newReplace(t *testing.T) *replaceCluster {
 	t.Helper()
-	c := &replaceCluster{shardedCluster: newSharded(t, []string{"-"}, []string{"-80", "80-"}, customerVSchema)}
+	c := &replaceCluster{shardedCluster: newSharded(t, []string{"-"}, []string{"-80", "80-"}, customerVSchema, unplacedVSchema)}
 	c.seqs = "seqs" + strings.TrimPrefix(c.ks, "to")
 	err := errors.Join(c.ts.CreateKeyspace(t.Context(), topo.Keyspace{Name: c.seqs}), c.ts.CreateShard(t.Context(), c.seqs, "0"),
 		c.ts.InitTablet(t.Context(), topo.Tablet{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ const shardedSchema = `CREATE TABLE orders (id BIGINT PRIMARY KEY, owner BIGINT 
 const shardedVSchema = `{"sharded": true, "vindexes": {"bits": {"type": "reverse_bits"}}, "tables": {
 	"orders": {"column_vindexes": [{"column": "owner", "name": "bits"}]}, "country": {"type": "reference"}}}`
 
+// unplacedVSchema does not say where orders are.
+const unplacedVSchema = `{"sharded": true, "tables": {"country": {"type": "reference"}}}`
+
 // A shardedCluster has source shards on one server and target shards on the other, each a database of its own.
 type shardedCluster struct {
 	*cluster
@@ -32,7 +36,7 @@ func (c *shardedCluster) sourceDB(shard string) string { return c.db + "_" + str
 func (c *shardedCluster) targetDB(shard string) string { return c.ks + "_" + strings.ReplaceAll(shard, "-", "_") }
 
 // newSharded makes a cluster with these shards; the source is a Vitess cluster called ext1, with keyspace src.
-func newSharded(t *testing.T, sources, targets []string, vschema string) *shardedCluster {
+func newSharded(t *testing.T, sources, targets []string, vschema, sourceVSchema string) *shardedCluster {
 	t.Helper()
 	src, dst := servers(t)
 	n := shared.n.Add(1)
@@ -67,10 +71,14 @@ func newSharded(t *testing.T, sources, targets []string, vschema string) *sharde
 	fill(c.ts, "/zone1", c.ks, targets, c.targetDB, dst)
 	ext := open("/ext/global")
 	fill(ext, "/ext/zone1", "src", sources, c.sourceDB, src)
-	vs, err := topo.ParseVSchema([]byte(vschema))
-	if err == nil {
-		err = errors.Join(c.ts.SaveVSchema(ctx, c.ks, vs), ext.SaveVSchema(ctx, "src", vs))
+	save := func(ts *topo.Server, keyspace, text string) error {
+		vs, err := topo.ParseVSchema([]byte(text))
+		if err != nil {
+			return err
+		}
+		return ts.SaveVSchema(ctx, keyspace, vs)
 	}
+	err := errors.Join(save(c.ts, c.ks, vschema), save(ext, "src", sourceVSchema))
 	if err == nil {
 		err = mount.Register(ctx, c.ts, mount.Cluster{Name: "ext1", Type: mount.Vitess, Topo: topo.Address{Type: "memory", Root: "/ext/global"}},
 			mount.RegisterOptions{Credentials: root, SkipChecks: true})
@@ -155,22 +163,22 @@ func (c *shardedCluster) exact() {
 }
 
 func TestSharded(t *testing.T) {
-	for _, l := range []struct{ from, to string }{
-		{"-", "-80 80-"}, {"-80 80-", "-40 40-a0 a0-"}, {"-80 80-", "0"}, {"-80 80-", "-80 80-"},
+	for _, l := range []struct {
+		from, to string
+		streams int
+	}{
+		{"-", "-80 80-", 2}, {"-80 80-", "-40 40-a0 a0-", 6}, {"-80 80-", "0", 2},
 	} {
 		t.Run(l.from+" to "+l.to, func(t *testing.T) {
 			vschema := shardedVSchema
 			if l.to == "0" {
 				vschema = `{"tables": {}}`
 			}
-			c := newSharded(t, strings.Fields(l.from), strings.Fields(l.to), vschema)
+			c := newSharded(t, strings.Fields(l.from), strings.Fields(l.to), vschema, unplacedVSchema)
 			for i, shard := range c.sources {
 				c.src.MustExec(t, fmt.Sprintf(`USE %s; SET SESSION cte_max_recursion_depth = 100000;
 					INSERT INTO orders WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i * 2 + %d, i * 7919, CONCAT('n', i) FROM n;
 					INSERT INTO country VALUES ('de', 'Germany'), ('pt', 'Portugal')`, c.sourceDB(shard), i))
-			}
-			if l.to == "0" {
-				c.src.MustExec(t, "DELETE FROM "+c.sourceDB("80-")+".country")
 			}
 			c.run(c.m)
 			c.create(migrate.CreateOptions{Source: "ext1.src"})
@@ -180,7 +188,9 @@ func TestSharded(t *testing.T) {
 						INSERT INTO orders VALUES (%d, %d, 'late')`, c.sourceDB(shard), n+1, n, n*20+i, 100_000+n*2+i, n*13))
 				}
 			}
-			c.await(migrate.StateRunning)
+			if st := c.await(migrate.StateRunning); len(st.Streams) != l.streams {
+				t.Errorf("%d streams, not %d", len(st.Streams), l.streams)
+			}
 			for _, shard := range c.sources {
 				c.src.MustExec(t, "UPDATE "+c.sourceDB(shard)+".orders SET owner = owner + 1 WHERE id < 500")
 			}
@@ -242,7 +252,7 @@ func (c *shardedCluster) clean(tables string) {
 
 // Create, Complete and Cancel of two shards are killed before each of their steps: all shards or none, and the next call goes on.
 func TestShardedCrash(t *testing.T) {
-	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema)
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema, unplacedVSchema)
 	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("-")+".orders VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c')")
 	o := migrate.CreateOptions{Source: "ext1.src", AllTables: true, NoAutoStart: true}
 	wf := c.ks + ".wf"
@@ -290,7 +300,7 @@ func TestShardedCrash(t *testing.T) {
 
 // A shard on which Create can't do its work: nothing is left on the others.
 func TestShardedCreateFails(t *testing.T) {
-	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema)
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema, unplacedVSchema)
 	m := c.migrator(migrate.Options{Trace: migrate.Trace{StepStarting: func(_ context.Context, _ string, s migrate.Step) {
 		if s.Object == "orders" && s.Shard == "80-" {
 			c.dst.MustExec(t, "CREATE TABLE "+c.targetDB("80-")+".orders (x INT); INSERT INTO "+c.targetDB("80-")+".orders VALUES (1)")
@@ -307,7 +317,7 @@ func TestShardedCreateFails(t *testing.T) {
 
 // A VSchema that does not place a table is refused with what would, and one that changes meanwhile stops the streams.
 func TestShardedVSchema(t *testing.T) {
-	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, `{"sharded": true, "vindexes": {"bits": {"type": "reverse_bits"}}, "tables": {"country": {"type": "reference"}}}`)
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, `{"sharded": true, "vindexes": {"bits": {"type": "reverse_bits"}}, "tables": {"country": {"type": "reference"}}}`, unplacedVSchema)
 	o := migrate.CreateOptions{Source: "ext1.src", AllTables: true}
 	_, err := c.workflow().Create(t.Context(), o)
 	e, ok := errors.AsType[*migrate.PreflightError](err)
@@ -331,7 +341,7 @@ func TestShardedVSchema(t *testing.T) {
 	if err := c.workflow().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
 		if err != nil {
@@ -347,5 +357,67 @@ func TestShardedVSchema(t *testing.T) {
 			return
 		}
 	}
-	t.Error("not both streams have failed")
+	st, err := c.workflow().Show(context.Background())
+	t.Errorf("not both streams have failed: %+v, %v", st, err)
+}
+
+// Where both ends place rows alike, a source shard feeds only the target shards that it overlaps, and the first one all others with the reference
+// table. A row that is on the wrong shard of the source stops the stream.
+func TestAligned(t *testing.T) {
+	shards := []string{"-40", "40-80", "80-"}
+	c := newSharded(t, shards, shards, shardedVSchema, shardedVSchema)
+	for i, shard := range shards {
+		owner := []int{0, 2, 1}[i] // the low bits of the owner in reverse are the first of the keyspace id
+		c.src.MustExec(t, fmt.Sprintf(`USE %s; INSERT INTO orders VALUES (%d, %d, 'a'), (%d, %d, 'b'); INSERT INTO country VALUES ('de', 'Germany')`,
+			c.sourceDB(shard), 2*i, owner, 2*i+1, owner+4))
+	}
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Source: "ext1.src"})
+	st := c.await(migrate.StateRunning)
+	var pairs []string
+	for _, s := range st.Streams {
+		pairs = append(pairs, s.SourceShard+">"+s.TargetShard)
+	}
+	slices.Sort(pairs)
+	if got := strings.Join(pairs, " "); got != "-40>-40 -40>40-80 -40>80- 40-80>40-80 80->80-" {
+		t.Errorf("streams %s", got)
+	}
+	c.level()
+	c.exact()
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("80-")+".orders VALUES (100, 2, 'astray')")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State == migrate.StateError {
+			if !strings.Contains(st.Message, "should not be on this source shard") || !strings.Contains(st.Message, "id=100") {
+				t.Errorf("message %q", st.Message)
+			}
+			return
+		}
+	}
+	t.Error("the row does not stop the stream")
+}
+
+// Some source shards of a sharded keyspace can be moved alone: the other target shards get nothing, not even tables.
+func TestSourceShards(t *testing.T) {
+	shards := []string{"-80", "80-"}
+	c := newSharded(t, shards, shards, shardedVSchema, shardedVSchema)
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("80-")+".orders VALUES (1, 1, 'a')")
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Source: "ext1.src", Tables: []string{"orders"}, SourceShards: []string{"80-"}})
+	if st := c.await(migrate.StateRunning); len(st.Streams) != 1 || strings.Join(st.TargetShards, " ") != "80-" {
+		t.Errorf("%+v", st)
+	}
+	if got := c.tables(c.dst, c.targetDB("-80")); got != "" {
+		t.Errorf("the other shard has %s", got)
+	}
+	if _, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.tables(c.dst, c.targetDB("80-")) + "/" + c.tables(c.dst, c.sidecar); got != "orders/" {
+		t.Errorf("left: %s", got)
+	}
 }
