@@ -23,8 +23,8 @@ const (
 	AutoIncrementLeave
 	// AutoIncrementReplace removes AUTO_INCREMENT and lets vtgate give the ids out: Create makes a sequence "<table>_seq" in
 	// CreateOptions.GlobalKeyspace for each table, Complete sets it above the highest id there is, and puts it into the VSchema. If the VSchema
-	// has a sequence of that keyspace for the table already, that one is used. A vttablet knows a new sequence when it has next read its
-	// schema: call ReloadSchemaKeyspace of Vitess before the tables are written, or wait for as long as it is set to (30 minutes by default).
+	// has a sequence of that keyspace for the table already, that one is used. Complete tells the keyspace's vttablet to read its schema, without
+	// which it does not know a new sequence; where it can't (the vttablet wants TLS, say) CompleteResult.Done has the command to call.
 	AutoIncrementReplace
 )
 

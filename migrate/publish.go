@@ -139,6 +139,11 @@ func (f *completion) setSequence(ctx context.Context, s sequenceRecord) (string,
 // publish adds the tables to the VSchema of the target keyspace, and their sequences to that of their own. What is there stays as it is.
 func (f *completion) publish(ctx context.Context) (string, error) {
 	seqs := f.sequences()
+	// The vttablets come first: a vtgate asks for the tables as soon as it knows them.
+	lines, err := f.tell(ctx, seqs)
+	if err != nil {
+		return "", err
+	}
 	if len(seqs) > 0 {
 		if err := f.publishSequences(ctx, seqs); err != nil {
 			return "", fmt.Errorf("VSchema of %s: %w", seqs[0].Keyspace, err)
@@ -146,7 +151,7 @@ func (f *completion) publish(ctx context.Context) (string, error) {
 	}
 	var added []string
 	counted := 0
-	err := f.m.topo.UpdateVSchema(ctx, f.name.Keyspace, func(v *topo.VSchema) error {
+	err = f.m.topo.UpdateVSchema(ctx, f.name.Keyspace, func(v *topo.VSchema) error {
 		added, counted = nil, 0
 		if v.Sharded {
 			if reasons := f.misplaced(v); len(reasons) > 0 {
@@ -178,7 +183,39 @@ func (f *completion) publish(ctx context.Context) (string, error) {
 	if len(seqs) > 0 {
 		line += fmt.Sprintf(", and a sequence to %d", counted)
 	}
-	return line, nil
+	return strings.Join(append([]string{line}, lines...), "; "), nil
+}
+
+// tell makes the vttablets of both keyspaces read which tables they have, and returns what there is to say about that.
+func (f *completion) tell(ctx context.Context, seqs []sequenceRecord) ([]string, error) {
+	keyspaces := []string{f.name.Keyspace}
+	var names []string
+	if len(seqs) > 0 {
+		keyspaces = append(keyspaces, seqs[0].Keyspace)
+	}
+	for _, s := range seqs {
+		names = append(names, s.Name)
+	}
+	var lines []string
+	all := 0
+	for i, ks := range keyspaces {
+		var reset []string
+		if i > 0 {
+			reset = names
+		}
+		told, byHand, err := f.m.tellTablets(ctx, ks, reset)
+		if err != nil {
+			return nil, err
+		}
+		if byHand != "" {
+			lines = append(lines, byHand)
+		}
+		all += told
+	}
+	if all > 0 {
+		lines = append([]string{fmt.Sprintf("told %d vttablet(s)", all)}, lines...)
+	}
+	return lines, nil
 }
 
 func (f *completion) publishSequences(ctx context.Context, seqs []sequenceRecord) error {

@@ -108,7 +108,7 @@ func (g *globalState) check(fs *findings, seqs []sequenceRecord) {
 		}
 		if s.Create = g.tables[s.Name] == nil; !s.Create {
 			add(SeverityWarning, SideTarget, s.Table, fmt.Sprintf("sequence %s is there already: the vttablet of keyspace %s may have ids of it in memory, and hand them out after Complete", s, s.Keyspace),
-				"if it is in use, restart that vttablet after Complete, before the tables are written")
+				"if Complete can't tell the vttablet to forget them, which it says then, restart it before the tables are written")
 		}
 	}
 }
@@ -237,6 +237,9 @@ func highestID(ctx context.Context, shards []*targetShard, s sequenceRecord) (in
 	err := eachShard(shards, func(i int, t *targetShard) error {
 		var text sql.NullString
 		err := t.admin.QueryRowContext(ctx, "SELECT MAX("+ident(s.Column)+") FROM "+ident(t.cfg.Database)+"."+ident(s.Table)).Scan(&text)
+		if mysqlerr.NotFound(err) {
+			return nil // a shard that gets no rows of the workflow
+		}
 		if err == nil && text.Valid {
 			ids[i], err = parseID(text.String)
 		}

@@ -37,7 +37,7 @@ var allowed = map[string]string{
 	"replication/replicationtest/servers": "internal/serverbin",
 
 	"migrate": "topo topo/memorytopo topo/etcdtopo topo/vindex mount migrate/routing replication replication/source replication/target " +
-		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext",
+		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext internal/vttablet",
 	"migrate/routing": "replication topo topo/vindex",
 	"migrate/rule":    "replication internal/sqltext",
 	"vdiff": "topo mount replication replication/source " +
@@ -51,6 +51,7 @@ var allowed = map[string]string{
 	"internal/serverbin": "",
 	"internal/sidecar":   "replication internal/mysqlconn internal/mysqlerr internal/retry internal/sqltext",
 	"internal/sqltext":   "replication",
+	"internal/vttablet":  "",
 }
 
 // reserved says which packages may import a path of another module or of the standard
@@ -58,6 +59,7 @@ var allowed = map[string]string{
 var reserved = map[string]string{
 	"go.etcd.io/etcd":                  "topo/etcdtopo",
 	"github.com/go-mysql-org/go-mysql": "replication/source replication/target internal/mysqlconn internal/mysqlerr",
+	"google.golang.org/grpc":           "topo/etcdtopo internal/vttablet",
 	"github.com/pingcap/errors":        "",
 	"github.com/pingcap/log":           "",
 	"github.com/pingcap/tidb":          "migrate/rule",
