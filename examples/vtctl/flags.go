@@ -87,3 +87,25 @@ func (l *list) Set(s string) error {
 	}
 	return nil
 }
+
+// rules is a flag that may be given several times, each time with the name of a table and a SELECT.
+type rules map[string]string
+
+// String is empty: the flag has no default.
+func (r *rules) String() string { return "" }
+
+// Set adds one rule.
+func (r *rules) Set(text string) error {
+	table, rule, ok := strings.Cut(text, "=")
+	if !ok || strings.TrimSpace(table) == "" || strings.TrimSpace(rule) == "" {
+		return errors.New("want TABLE=SELECT")
+	}
+	if _, twice := (*r)[table]; twice {
+		return errors.New("the table has a rule already")
+	}
+	if *r == nil {
+		*r = rules{}
+	}
+	(*r)[table] = rule
+	return nil
+}

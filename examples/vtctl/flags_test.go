@@ -99,3 +99,18 @@ func TestCommandsAreDescribed(t *testing.T) {
 		t.Errorf("commands %q, want %q", names, want)
 	}
 }
+
+func TestRulesFlag(t *testing.T) {
+	fs := newFlagSet("test")
+	var r rules
+	fs.Var(&r, "filter", "")
+	rest, err := parseMixed(fs, []string{"-filter", "sales=select * from orders where a = 'x=y'", "Create", "-filter=b=select b from b", "ks.wf"})
+	if err != nil || len(r) != 2 || r["sales"] != "select * from orders where a = 'x=y'" || r["b"] != "select b from b" || len(rest) != 2 {
+		t.Errorf("%v, %v, %v", r, rest, err)
+	}
+	for _, bad := range []string{"sales", "=select 1", "sales=", "b=select a from b"} {
+		if _, err := parseMixed(fs, []string{"-filter", bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

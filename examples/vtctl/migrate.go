@@ -32,7 +32,9 @@ type migrateFlags struct {
 	// Create
 	source                                                    string
 	all, stopAfterCopy, autoStart, deferKeys, dropForeignKeys bool
-	tables, exclude, cells                                    list
+	tables, exclude, cells, sourceShards                      list
+	filters                                                   rules
+	tenantID                                                  string
 	onDDL, onDrift, sourceTimeZone, sourceTabletTypes         string
 	autoIncrement, globalKeyspace                             string
 	retryTime                                                 time.Duration
@@ -52,6 +54,9 @@ func (f *migrateFlags) define(fs *flag.FlagSet) {
 	fs.BoolVar(&f.all, "all", false, "Create: all tables")
 	fs.Var(&f.tables, "tables", "Create: these `tables`, separated by commas")
 	fs.Var(&f.exclude, "exclude", "Create: all but these `tables`")
+	fs.Var(&f.sourceShards, "source_shards", "Create: only these source `shards`, separated by commas")
+	fs.Var(&f.filters, "filter", "Create: what is taken of a table, as `TABLE=SELECT`, with the table's name on the target; may be repeated")
+	fs.StringVar(&f.tenantID, "tenant_id", "", "Create: the rows of one tenant only; the target's VSchema names the column")
 	fs.BoolVar(&f.stopAfterCopy, "stop_after_copy", false, "Create: stop when all rows are copied")
 	fs.BoolVar(&f.autoStart, "auto_start", true, "Create: start at once")
 	fs.StringVar(&f.onDDL, "on_ddl", "IGNORE", "Create: `what` to do at a DDL on the source: IGNORE, STOP, EXEC, EXEC_IGNORE")
@@ -81,7 +86,7 @@ func migrateCommand(fs *flag.FlagSet) runFunc {
 	return actions(fs,
 		action{
 			name: "Create", args: name, run: f.create,
-			flags: []string{"dry_run", "source", "all", "tables", "exclude", "stop_after_copy", "auto_start", "on_ddl", "on_drift", "retry_time", "defer_secondary_keys", "drop_foreign_keys", "sharded_auto_increment_handling", "global_keyspace", "source_time_zone", "tablet_types", "cells"},
+			flags: []string{"dry_run", "source", "all", "tables", "exclude", "source_shards", "filter", "tenant_id", "stop_after_copy", "auto_start", "on_ddl", "on_drift", "retry_time", "defer_secondary_keys", "drop_foreign_keys", "sharded_auto_increment_handling", "global_keyspace", "source_time_zone", "tablet_types", "cells"},
 		},
 		action{
 			name: "Complete", args: name, run: f.complete,
@@ -98,12 +103,13 @@ func (f *migrateFlags) create(ctx context.Context, s *session, args []string) er
 	if f.source == "" {
 		return &usageError{"-source is needed"}
 	}
-	if f.all == (len(f.tables) > 0) {
-		return &usageError{"one of -all and -tables is needed"}
+	if f.all && len(f.tables) > 0 || !f.all && len(f.tables) == 0 && len(f.filters) == 0 {
+		return &usageError{"one of -all and -tables is needed, or a -filter"}
 	}
 	opts := migrate.CreateOptions{
 		Source: f.source, AllTables: f.all, Tables: f.tables, ExcludeTables: f.exclude,
 		StopAfterCopy: f.stopAfterCopy, NoAutoStart: !f.autoStart, KeepSecondaryKeys: !f.deferKeys, DropForeignKeys: f.dropForeignKeys,
+		SourceShards: f.sourceShards, Filters: f.filters, TenantID: f.tenantID,
 		SourceTimeZone: f.sourceTimeZone, Cells: f.cells, DryRun: f.dryRun,
 	}
 	var err error

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -41,10 +42,11 @@ func workflowShow(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	st, err := wf.Show(ctx)
-	if err != nil {
+	if st == nil {
 		return err
 	}
-	return s.print(st, func(w io.Writer) { printStatus(w, st) })
+	// What some shards tell is worth seeing when others can't be asked.
+	return errors.Join(s.print(st, func(w io.Writer) { printStatus(w, st) }), err)
 }
 
 func workflowStart(ctx context.Context, s *session, args []string) error {
