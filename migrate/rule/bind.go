@@ -137,7 +137,12 @@ func (n *node) sql(t *replication.Table) string {
 			parts[i] = a.sql(t)
 		}
 		return "(" + strings.Join(parts, word) + ")"
+	default:
+		return n.atomSQL(t)
 	}
+}
+
+func (n *node) atomSQL(t *replication.Table) string {
 	column := "s." + sqltext.Ident(t.Columns[n.column].Name)
 	switch n.op {
 	case opIsNull:
@@ -150,8 +155,9 @@ func (n *node) sql(t *replication.Table) string {
 		return column + " IN (" + strings.Join(values, ",") + ")"
 	case opLike:
 		return fmt.Sprintf(`%s LIKE %s ESCAPE '\\'`, column, n.sides[0].sql)
+	default:
+		return column + symbols[n.op] + n.sides[0].sql
 	}
-	return column + symbols[n.op] + n.sides[0].sql
 }
 
 // seek is what the condition says about the first column of the identifying key alone, if the server can look that up in the key; else
@@ -174,8 +180,7 @@ func seek(t *replication.Table, n *node) string {
 }
 
 func (n *node) seekable(c *replication.Column) bool {
-	switch n.op {
-	case opNotEqual, opIsNull, opLike:
+	if n.op == opNotEqual || n.op == opIsNull || n.op == opLike {
 		return false
 	}
 	switch c.Kind {

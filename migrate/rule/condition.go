@@ -86,9 +86,10 @@ func treeOf(table string, e ast.ExprNode) (*condition, error) {
 			return joined(table, isAnd, e.L, e.R)
 		case opcode.LogicOr:
 			return joined(table, isOr, e.L, e.R)
-		}
-		if op, ok := comparisons[e.Op]; ok {
-			return comparisonOf(table, op, e)
+		default:
+			if op, ok := comparisons[e.Op]; ok {
+				return comparisonOf(table, op, e)
+			}
 		}
 	case *ast.UnaryOperationExpr:
 		if e.Op == opcode.Not || e.Op == opcode.Not2 {

@@ -32,8 +32,9 @@ func (t truth) not() truth {
 		return isTrue
 	case isTrue:
 		return isFalse
+	default:
+		return t
 	}
-	return t
 }
 
 // and joins two truths; what is open may become any.
@@ -120,8 +121,9 @@ func (m *matching) eval(n *node, values [][]byte) (truth, error) {
 			}
 		}
 		return all, nil
+	default:
+		return m.test(n, values[n.column])
 	}
-	return m.test(n, values[n.column])
 }
 
 // test evaluates an atom.
@@ -182,8 +184,9 @@ func (m *matching) compare(op operator, s *side, v []byte) (truth, error) {
 		return truthOf(order >= 0), nil
 	case opLike:
 		return truthOf(order == 1), nil
+	default:
+		return truthOf(order == 0), nil
 	}
-	return truthOf(order == 0), nil
 }
 
 // answer is what the server has said about a value; if it was not asked yet, it will be.
