@@ -24,7 +24,8 @@ type Source interface {
 	WaitVisible(ctx context.Context, p Position) error
 	// Read reads the rows of span in key order, in one consistent read that holds nothing afterwards, and
 	// stops early when it has limit.Rows rows or limit.Bytes bytes (at least one row is returned if
-	// there is one). It returns the span that the rows cover: span itself, or its part up to the last row.
+	// there is one). It returns the span that the rows cover: span itself, or its part up to the last row. A source that leaves out rows
+	// may return fewer, and none, and a part that ends anywhere.
 	Read(ctx context.Context, t *Table, span Span, limit Limit) (*Chunk, error)
 	// Split returns up to n-1 keys that cut the table into parts that can be read in parallel; nil if it can't be cut
 	// cheaply.
