@@ -120,7 +120,7 @@ func (c *creation) connect(ctx context.Context) error {
 		}
 	}
 	sel := topo.TabletSelector{Types: c.opts.TabletTypes, Cells: c.opts.Cells}
-	c.sources, sourceErr = c.m.someSourceShards(ctx, c.source, c.opts.SourceShards, sel)
+	c.sources, sourceErr = c.m.sourceShards(ctx, c.source, c.opts.SourceShards, sel)
 	c.unreachable(SideTarget, &targetErr)
 	c.unreachable(SideSource, &sourceErr)
 	return errors.Join(targetErr, sourceErr)

@@ -185,17 +185,13 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 	for i, t := range e.targets {
 		shards[i] = replication.Shard{Name: g.streams[i].shard, Target: t}
 	}
-	e.to, err = replication.NewFanout(shards, l.among(rec.layoutShards(), rec.fed()), replication.FanoutOptions{})
-	return e, err
-}
-
-// tables are those of all of the group's streams.
-func (g *group) tables() []string {
-	var names []string
-	for _, s := range g.streams {
-		names = append(names, s.record.names()...)
+	zone, err := loadZone(rec.SourceTimeZone)
+	if err != nil {
+		return nil, err
 	}
-	return sortedUnique(names)
+	routes := inUTC(zone, l.among(rec.layoutShards(), rec.fed()), len(shards))
+	e.to, err = replication.NewFanout(shards, routes, replication.FanoutOptions{})
+	return e, err
 }
 
 // openTargets connects to the target shards.
@@ -246,14 +242,7 @@ func (m *Migrator) level(ctx context.Context, g *group) error {
 	if len(g.streams) == 1 || !g.complete() { // what is left of a workflow that is being removed was made level before
 		return nil
 	}
-	positions := make([]replication.Position, len(g.streams))
-	err := g.each(ctx, func(ctx context.Context, s *stream) error {
-		mark, err := m.sidecar(s.targetShard).Position(ctx, s.ID)
-		if err == nil && mark.Position != "" {
-			positions[s.place()], err = replication.ParsePosition(mark.Position)
-		}
-		return err
-	})
+	positions, err := m.positions(ctx, g.streams)
 	if err != nil {
 		return err
 	}
@@ -261,7 +250,8 @@ func (m *Migrator) level(ctx context.Context, g *group) error {
 	for _, p := range positions {
 		furthest = furthest.Union(p)
 	}
-	if !slices.ContainsFunc(positions, func(p replication.Position) bool { return !p.Covers(furthest) }) {
+	behind := slices.ContainsFunc(positions, func(p replication.Position) bool { return !p.Covers(furthest) })
+	if len(positions) == 0 || len(positions) == len(g.streams) && !behind { // none has begun, or all are level
 		return nil
 	}
 	e, err := m.open(ctx, g)

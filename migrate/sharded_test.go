@@ -32,8 +32,13 @@ type shardedCluster struct {
 	sources, targets []string
 }
 
-func (c *shardedCluster) sourceDB(shard string) string { return c.db + "_" + strings.ReplaceAll(shard, "-", "_") }
-func (c *shardedCluster) targetDB(shard string) string { return c.ks + "_" + strings.ReplaceAll(shard, "-", "_") }
+func (c *shardedCluster) sourceDB(shard string) string {
+	return c.db + "_" + strings.ReplaceAll(shard, "-", "_")
+}
+
+func (c *shardedCluster) targetDB(shard string) string {
+	return c.ks + "_" + strings.ReplaceAll(shard, "-", "_")
+}
 
 // newSharded makes a cluster with these shards; the source is a Vitess cluster called ext1, with keyspace src.
 func newSharded(t *testing.T, sources, targets []string, vschema, sourceVSchema string) *shardedCluster {
@@ -165,7 +170,7 @@ func (c *shardedCluster) exact() {
 func TestSharded(t *testing.T) {
 	for _, l := range []struct {
 		from, to string
-		streams int
+		streams  int
 	}{
 		{"-", "-80 80-", 2}, {"-80 80-", "-40 40-a0 a0-", 6}, {"-80 80-", "0", 2},
 	} {
@@ -286,7 +291,9 @@ func TestShardedCrash(t *testing.T) {
 		if n >= len(plan.Plan.Steps) {
 			break
 		}
-		crash(t, func() error { return second(c.crashAt(n).Workflow(wf).Complete(t.Context(), migrate.CompleteOptions{})) })
+		crash(t, func() error {
+			return second(c.crashAt(n).Workflow(wf).Complete(t.Context(), migrate.CompleteOptions{}))
+		})
 		if st, err := c.workflow().Show(t.Context()); err != nil || st.State != migrate.StateCompleting {
 			t.Fatalf("step %d: %+v, %v", n, st, err)
 		}

@@ -26,14 +26,9 @@ type sourceShard struct {
 	sel topo.TabletSelector
 }
 
-// sourceShards finds the shards of a source keyspace that serve and connects to one server of each.
-func (m *Migrator) sourceShards(ctx context.Context, src SourceName, sel topo.TabletSelector) ([]*sourceShard, error) {
-	return m.someSourceShards(ctx, src, nil, sel)
-}
-
-// someSourceShards is sourceShards for the named shards alone; nil means all. A server that can't be read from as it is, is taken
-// when there is no better one: the checks of Create say what is wrong with it.
-func (m *Migrator) someSourceShards(ctx context.Context, src SourceName, names []string, sel topo.TabletSelector) ([]*sourceShard, error) {
+// sourceShards finds the shards of a source keyspace that serve, or those of them that are named, and connects to one server of each. A
+// server that can't be read from as it is, is taken when there is no better one: the checks of Create say what is wrong with it.
+func (m *Migrator) sourceShards(ctx context.Context, src SourceName, names []string, sel topo.TabletSelector) ([]*sourceShard, error) {
 	h, err := m.mount(ctx, src.Mount)
 	if err != nil {
 		return nil, mountError(src, err)
@@ -158,12 +153,17 @@ func (m *Migrator) positions(ctx context.Context, streams []*stream) ([]replicat
 // errSourceChanged ends a run of streams: their source shard is to be read from another server.
 var errSourceChanged = errors.New("the source has changed")
 
-// sourceLooks is how many PollIntervals pass between two looks at the mounted cluster.
-const sourceLooks = 5
+const (
+	// sourceLooks is how many PollIntervals pass between two looks at the mounted cluster.
+	sourceLooks = 5
+	// stoppedLooks is at how many looks in a row a replica has to have stopped replicating before it is given up.
+	stoppedLooks = 3
+)
 
-// watchSource looks again and again whether the server that is read is still the one to read from, until ctx ends (nil), or it is
+// watchSource looks again and again whether the server that is read is still one to read from, until ctx ends (nil), or it is
 // not: an errSourceChanged that says why. While the mounted cluster can't be read, nothing changes.
 func (m *Migrator) watchSource(ctx context.Context, src SourceName, s *sourceShard) error {
+	stopped := 0
 	log := m.log.With("source", src.String(), "source shard", s.shard)
 	var open *openMount
 	defer func() {
@@ -185,6 +185,13 @@ func (m *Migrator) watchSource(ctx context.Context, src SourceName, s *sourceSha
 		if changed, ok := errors.AsType[*mount.ChangedError](err); ok {
 			return fmt.Errorf("%w: %w", errSourceChanged, changed)
 		}
+		// Such a server looks like one where nothing is written.
+		why := replicationStopped(ctx, s)
+		if stopped++; why == "" {
+			stopped = 0
+		} else if stopped >= stoppedLooks {
+			return fmt.Errorf("%w: replica %s: replication has stopped: %s", errSourceChanged, s.cfg.Addr, why)
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -205,6 +212,20 @@ func check(ctx context.Context, h *openMount, src SourceName, s *sourceShard) er
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return h.Check(ctx, src.Keyspace, s.shard, s.sel, s.end)
+}
+
+// replicationStopped tells why a replica gets nothing new; "" if it does, or does not say.
+func replicationStopped(ctx context.Context, s *sourceShard) string {
+	if !s.replica {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, candidateTimeout)
+	defer cancel()
+	r, err := readReplication(ctx, s.admin)
+	if err != nil {
+		return ""
+	}
+	return r.stopped
 }
 
 // mountError is topoError for what a mounted cluster answers.

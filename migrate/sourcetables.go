@@ -74,7 +74,7 @@ func (f *completion) preflightSource(ctx context.Context) error {
 	}
 	var err error
 	primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
-	if f.sources, err = f.m.someSourceShards(ctx, rec.source(), sortedUnique(names), primary); err != nil {
+	if f.sources, err = f.m.sourceShards(ctx, rec.source(), sortedUnique(names), primary); err != nil {
 		return err
 	}
 	for _, src := range f.sources {

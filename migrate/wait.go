@@ -72,14 +72,14 @@ func (m *Migrator) waitApplied(ctx context.Context, s *stream, p replication.Pos
 func (m *Migrator) sourceEnd(ctx context.Context, s *stream) (replication.Position, error) {
 	primary := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
 	names := []string{s.record.SourceShard}
-	sources, err := m.someSourceShards(ctx, s.record.source(), names, primary)
+	sources, err := m.sourceShards(ctx, s.record.source(), names, primary)
 	_, unread := errors.AsType[*topo.CellError](err) // then there may be one
 	if errors.Is(err, ErrNotFound) && !unread {
 		sel, serr := s.record.selector()
 		if serr != nil {
 			return replication.Position{}, serr
 		}
-		sources, err = m.someSourceShards(ctx, s.record.source(), names, sel)
+		sources, err = m.sourceShards(ctx, s.record.source(), names, sel)
 	}
 	if err != nil {
 		return replication.Position{}, err
