@@ -127,7 +127,7 @@ func TestCheckAutoIncrement(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			sh := &sharding{keyspace: "to", shards: tc.shards, tables: tc.tables, source: &topo.VSchema{}, autoIncrement: map[string]string{}}
+			sh := &sharding{keyspace: "to", shards: tc.shards, tables: tc.tables, autoIncrement: map[string]string{}}
 			if sh.shards == nil {
 				sh.shards = []string{"-80", "80-"}
 			}

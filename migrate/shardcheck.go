@@ -23,10 +23,19 @@ type sharding struct {
 	tables []*replication.Table
 	// autoIncrement is the AUTO_INCREMENT column by table.
 	autoIncrement map[string]string
-	// source is the source keyspace's VSchema, which may be empty; sourceShards are its shards.
-	source       *topo.VSchema
-	sourceShards []string
-	vindexes     vindex.Options
+	// sources says of each table where its rows are at the source.
+	sources  map[string]sourcePlace
+	vindexes vindex.Options
+}
+
+// A sourcePlace is where the rows of a table are at the source.
+type sourcePlace struct {
+	// shards is how many source shards it is read from.
+	shards int
+	// columns are those by which its rows are spread, by the target's names; nil if the source's VSchema does not say.
+	columns []string
+	// one says that all rows are on one shard, by the source's VSchema.
+	one bool
 }
 
 // check makes findings of everything that keeps the tables from being spread over the target's shards, and of what is not there as it is on one
@@ -174,11 +183,8 @@ func (sh *sharding) checkUnique(fs *findings, t *replication.Table, p *vindex.Pl
 
 // checkSources looks at what several source shards hold of a table: what is unique in each may not be in all of them together.
 func (sh *sharding) checkSources(fs *findings, t *replication.Table, p *vindex.Placement) {
-	if len(sh.sourceShards) < 2 {
-		return
-	}
-	entry := sh.source.Tables[t.Name]
-	if entry != nil && (entry.Type != "" || entry.Pinned != "") {
+	from := sh.sources[t.Name]
+	if from.shards < 2 || from.one {
 		return
 	}
 	add := func(code Code, message, fix string) {
@@ -186,23 +192,19 @@ func (sh *sharding) checkSources(fs *findings, t *replication.Table, p *vindex.P
 	}
 	if p != nil && p.Kind == vindex.Reference {
 		add(CodeReference, fmt.Sprintf("table %s is a reference table on the target and not at the source: the rows of all %d source shards are put together, and stop the streams if they are the same",
-			ident(t.Name), len(sh.sourceShards)), `give the table "type": "reference" in the VSchema of the source keyspace if each of its shards has all rows`)
+			ident(t.Name), from.shards), `give the table "type": "reference" in the VSchema of the source keyspace if each of its shards has all rows`)
 		return
 	}
-	var columns []string
-	if entry != nil && len(entry.ColumnVindexes) > 0 {
-		columns = entry.ColumnVindexes[0].ColumnNames()
-	}
 	for _, key := range uniqueKeys(t) {
-		if len(columns) > 0 && holdsColumns(t, key, columns) {
+		if len(from.columns) > 0 && holdsColumns(t, key, from.columns) {
 			continue
 		}
 		why := "and the source's VSchema does not say by what its rows are spread"
-		if len(columns) > 0 {
-			why = "and lacks " + missingColumns(t, key, columns) + ", by which the source's rows are spread"
+		if len(from.columns) > 0 {
+			why = "and lacks " + missingColumns(t, key, from.columns) + ", by which the source's rows are spread"
 		}
 		add(CodeUniqueKey, fmt.Sprintf("unique key %s of table %s is unique within each of %d source shards, %s: equal values that meet on one target shard stop a stream",
-			ident(key.Name), ident(t.Name), len(sh.sourceShards), why), "make sure that no two source shards have the same value")
+			ident(key.Name), ident(t.Name), from.shards, why), "make sure that no two source shards have the same value")
 	}
 }
 

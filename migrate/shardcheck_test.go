@@ -85,9 +85,8 @@ func TestShardCheck(t *testing.T) {
 		name    string
 		tables  []*replication.Table
 		entries string // of the target's VSchema
-		source  string // entries of the source's; "" if it is not sharded
+		sources map[string]sourcePlace
 		shards  []string
-		from    int // source shards
 		opts    CreateOptions
 		want    []brief
 	}{
@@ -136,13 +135,15 @@ func TestShardCheck(t *testing.T) {
 			entries: `"t": {"column_vindexes": [{"column": "owner", "name": "xx"}]}`,
 		},
 		{
-			name: "several source shards", shards: []string{"-"}, from: 2,
-			tables: []*replication.Table{tableOf("t", id, []int{0, 1}, []int{1}), tableOf("u", id, pk), tableOf("ref", id, pk), tableOf("other", id, pk)},
+			name: "several source shards", shards: []string{"-"},
+			tables: []*replication.Table{tableOf("t", id, []int{0, 1}, []int{1}), tableOf("u", id, pk), tableOf("ref", id, pk), tableOf("other", id, pk), tableOf("pinned", id, pk)},
 			entries: `"t": {"column_vindexes": [{"column": "id", "name": "xx"}]}, "u": {"column_vindexes": [{"column": "id", "name": "xx"}]},
-				"ref": {"type": "reference"}, "other": {"type": "reference"}`,
-			source: `"t": {"column_vindexes": [{"column": "id", "name": "xx"}]}, "ref": {"type": "reference"}`,
+				"ref": {"type": "reference"}, "other": {"type": "reference"}, "pinned": {"column_vindexes": [{"column": "id", "name": "xx"}]}`,
+			sources: map[string]sourcePlace{
+				"t": {shards: 2, columns: []string{"ID"}}, "u": {shards: 2}, "ref": {shards: 1}, "other": {shards: 2}, "pinned": {shards: 2, one: true},
+			},
 			want: []brief{
-				{CodeUniqueKey, w, "t", "unique key `u1` of table `t` is unique within each of 2 source shards, and lacks `id`"},
+				{CodeUniqueKey, w, "t", "unique key `u1` of table `t` is unique within each of 2 source shards, and lacks `ID`"},
 				{CodeUniqueKey, w, "u", "does not say by what its rows are spread"},
 				{CodeReference, w, "other", `"type": "reference"`},
 			},
@@ -180,11 +181,8 @@ func TestShardCheck(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			sh := &sharding{
-				keyspace: "to", shards: tc.shards, tables: tc.tables, source: &topo.VSchema{}, sourceShards: make([]string, max(1, tc.from)),
+				keyspace: "to", shards: tc.shards, tables: tc.tables, sources: tc.sources,
 				vschema: mustVSchema(t, `{"sharded": true, `+testVindexes+`, "tables": {`+tc.entries+`}}`),
-			}
-			if tc.source != "" {
-				sh.source = mustVSchema(t, `{"sharded": true, `+testVindexes+`, "tables": {`+tc.source+`}}`)
 			}
 			var fs findings
 			sh.check(&fs, tc.opts)
@@ -196,7 +194,7 @@ func TestShardCheck(t *testing.T) {
 // The errors behind the findings can be asked for.
 func TestShardCheckErrors(t *testing.T) {
 	sh := &sharding{
-		keyspace: "to", shards: []string{"-40", "80-"}, source: &topo.VSchema{}, vschema: &topo.VSchema{Sharded: true},
+		keyspace: "to", shards: []string{"-40", "80-"}, vschema: &topo.VSchema{Sharded: true},
 		tables: []*replication.Table{tableOf("t", []string{"id"}, []int{0})},
 	}
 	var fs findings
@@ -225,7 +223,7 @@ func TestShardCheckFamilies(t *testing.T) {
 	parent := tableOf("parent", []string{"id"}, []int{0})
 	parent.Family = "parent"
 	sh := &sharding{
-		keyspace: "to", shards: []string{"-"}, source: &topo.VSchema{}, tables: []*replication.Table{child, parent},
+		keyspace: "to", shards: []string{"-"}, tables: []*replication.Table{child, parent},
 		vschema: mustVSchema(t, `{"sharded": true, `+testVindexes+`, "tables": {"child": {"type": "reference"}, "parent": {"type": "reference"}}}`),
 	}
 	var fs findings

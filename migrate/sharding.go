@@ -15,7 +15,7 @@ import (
 func (c *creation) checkSharding(ctx context.Context, models []*replication.Table) error {
 	sh := &sharding{
 		keyspace: c.name.Keyspace, vschema: c.layout.vschema, tables: models, autoIncrement: map[string]string{},
-		source: &topo.VSchema{}, vindexes: vindex.Options{ReadFile: c.m.opts.ReadFile},
+		sources: map[string]sourcePlace{}, vindexes: vindex.Options{ReadFile: c.m.opts.ReadFile},
 	}
 	for _, t := range c.targets {
 		sh.shards = append(sh.shards, t.shard)
@@ -25,18 +25,18 @@ func (c *creation) checkSharding(ctx context.Context, models []*replication.Tabl
 		}
 		checkDenied(&c.fs, record, c.tables())
 	}
-	for _, s := range c.sources {
-		sh.sourceShards = append(sh.sourceShards, s.shard)
-	}
 	for _, t := range models {
 		if create := c.definer(t.Name).tables[t.Name].create; create != nil {
 			sh.autoIncrement[t.Name] = c.columnOf(t.Name, create.autoIncrement())
 		}
 	}
 	if len(c.sources) > 1 {
-		var err error
-		if sh.source, err = c.m.sourceVSchema(ctx, c.source); err != nil {
+		vs, err := c.m.sourceVSchema(ctx, c.source)
+		if err != nil {
 			return err
+		}
+		for _, t := range models {
+			sh.sources[t.Name] = c.sourcePlace(vs, t.Name)
 		}
 	}
 	sh.check(&c.fs, c.opts)
@@ -45,6 +45,31 @@ func (c *creation) checkSharding(ctx context.Context, models []*replication.Tabl
 		return nil
 	}
 	return c.checkGlobal(ctx)
+}
+
+// sourcePlace is where the source's VSchema says that rows of a table are.
+func (c *creation) sourcePlace(vs *topo.VSchema, table string) sourcePlace {
+	var p sourcePlace
+	for _, s := range c.sourceStates {
+		if slices.Contains(s.provided, table) {
+			p.shards++
+		}
+	}
+	name := table
+	if m := c.moved[table]; m != nil {
+		name = m.source
+	}
+	t := vs.Tables[name]
+	if t == nil {
+		return p
+	}
+	p.one = t.Pinned != "" || t.Type == "sequence"
+	if len(t.ColumnVindexes) > 0 {
+		for _, column := range t.ColumnVindexes[0].ColumnNames() {
+			p.columns = append(p.columns, c.columnOf(table, column))
+		}
+	}
+	return p
 }
 
 // checkGlobal looks at the keyspace of the sequences.
