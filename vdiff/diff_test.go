@@ -306,8 +306,8 @@ func TestShardsAddUp(t *testing.T) {
 
 // TestSourceTimeZone compares DATETIME values of a zone with UTC.
 func TestSourceTimeZone(t *testing.T) {
-	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (id INT PRIMARY KEY, dt DATETIME(3), ts TIMESTAMP NULL, f DOUBLE, v VARCHAR(20))",
-		"INSERT INTO t VALUES (1,'2024-07-01 12:00:00.125','2024-07-01 12:00:00',1.5,'x'), (2,'2024-01-01 00:30:00.000','2024-01-01 00:30:00',-0.0,''), (3,'0000-00-00',NULL,NULL,NULL), (4,NULL,NULL,1e300,'é'), (5,'9999-12-31 23:59:59.999',NULL,0,'')")
+	w := newWorkflow(t, "source", []string{"target"}, "CREATE TABLE t (id INT PRIMARY KEY, dt DATETIME(3), ts TIMESTAMP NULL, f DOUBLE, v VARCHAR(20), hour INT GENERATED ALWAYS AS (HOUR(dt)))",
+		"INSERT INTO t (id,dt,ts,f,v) VALUES (1,'2024-07-01 12:00:00.125','2024-07-01 12:00:00',1.5,'x'), (2,'2024-01-01 00:30:00.000','2024-01-01 00:30:00',-0.0,''), (3,'0000-00-00',NULL,NULL,NULL), (4,NULL,NULL,1e300,'é'), (5,'9999-12-31 23:59:59.999',NULL,0,'')")
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)

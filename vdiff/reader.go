@@ -40,6 +40,10 @@ func newReader(e *end, st *statements) *reader {
 	return r
 }
 
+func hasDatetime(t *replication.Table) bool {
+	return slices.ContainsFunc(t.Columns, func(c replication.Column) bool { return c.Kind == replication.KindDatetime })
+}
+
 // on is a reader of one shard.
 func (r *reader) on(shard int) *reader {
 	return &reader{end: &end{name: r.name, side: r.side, shards: r.shards[shard : shard+1]}, st: r.st, zone: r.zone, batch: 1}
@@ -157,7 +161,7 @@ func (r *reader) row(v resultRow) (replication.Row, error) {
 		}
 		if r.zone != nil && c.Kind == replication.KindDatetime {
 			// A time that there is not stays as it is, to be seen in the report.
-			if utc, err := toUTC(value, r.zone); err == nil {
+			if utc, err := replication.ToUTC(r.zone, value); err == nil {
 				value = utc
 			} else if slices.Contains(r.st.t.Primary.Columns, i) {
 				return nil, fmt.Errorf("column %s: %w", c.Name, err)
@@ -174,7 +178,7 @@ func (r *reader) key(v resultRow) (replication.Key, error) {
 	for i, c := range r.st.t.Primary.Columns {
 		value, err := canonical(&r.st.t.Columns[c], v[i])
 		if err == nil && r.zone != nil && r.st.t.Columns[c].Kind == replication.KindDatetime {
-			value, err = toUTC(value, r.zone)
+			value, err = replication.ToUTC(r.zone, value)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", r.st.t.Columns[c].Name, err)

@@ -70,7 +70,7 @@ func timeText(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format(datetimeLayout)
+	return t.UTC().Format(time.DateTime)
 }
 
 // MarshalJSON makes the report of `vtctl VDiff -json Show`.

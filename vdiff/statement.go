@@ -204,7 +204,7 @@ func (s *statements) points(k replication.Key) ([]point, error) {
 	for i, v := range values {
 		c := &s.t.Columns[s.t.Primary.Columns[i]]
 		if s.zone != nil && c.Kind == replication.KindDatetime {
-			v, out[i].gap = fromUTC(v, s.zone)
+			v, out[i].gap = replication.FromUTC(s.zone, v)
 		}
 		l, err := sqltext.AppendKeyLiteral(nil, c, v)
 		if err != nil {

@@ -35,7 +35,7 @@ func newSubject(p replication.TablePair, targets []string, zone *time.Location) 
 	if s.shards == nil {
 		s.shards = targets
 	}
-	source, target, err := s.columns()
+	source, target, err := s.columns(zone != nil && hasDatetime(p.Source))
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +48,9 @@ func newSubject(p replication.TablePair, targets []string, zone *time.Location) 
 	return s, s.spread(targets)
 }
 
-// columns makes the table that is compared, without a key, and the SQL of its columns on both ends.
-func (s *subject) columns() (source, target []string, err error) {
+// columns makes the table that is compared, without a key, and the SQL of its columns on both ends. Generated columns have other
+// values on the target if they depend on what is converted.
+func (s *subject) columns(converted bool) (source, target []string, err error) {
 	p := s.pair
 	s.t = &replication.Table{Schema: p.Target.Schema, Name: p.Target.Name}
 	pairs := p.Columns
@@ -76,7 +77,9 @@ func (s *subject) columns() (source, target []string, err error) {
 			if at < 0 {
 				return nil, nil, fmt.Errorf("column %s of the source: %w", c.Source, errNoColumn)
 			}
-			described = p.Source.Columns[at]
+			if described = p.Source.Columns[at]; converted && described.Generated && !slices.Contains(p.Source.Primary.Columns, at) {
+				continue
+			}
 			described.Name = c.Target
 			expr = sqltext.Ident(c.Source)
 		}

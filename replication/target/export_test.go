@@ -18,7 +18,7 @@ var (
 	AlterStatements = alterStatements
 )
 
-func ToUTC(zone *time.Location, v []byte) ([]byte, error) { return toUTC(zone, v) }
+func ToUTC(zone *time.Location, v []byte) ([]byte, error) { return replication.ToUTC(zone, v) }
 
 // Definitions is the hash of tables' definitions that a schema change's mark holds.
 func Definitions(ctx context.Context, t *Target, tables []string) (string, error) {

@@ -81,7 +81,7 @@ func (p *plan) values(dst [][]byte, r replication.Row) ([][]byte, error) {
 		return dst, &replication.RowError{Table: p.table.Name, Err: err}
 	}
 	for _, i := range p.zoned {
-		if values[i], err = toUTC(p.zone, values[i]); err != nil {
+		if values[i], err = replication.ToUTC(p.zone, values[i]); err != nil {
 			return values, &replication.RowError{Table: p.table.Name, Column: p.table.Columns[i].Name, Err: err}
 		}
 	}

@@ -1,13 +1,15 @@
-package vdiff
+package replication_test
 
 import (
 	"bytes"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/tablehaul/tablehaul/replication"
 )
 
-// TestZoneBounds takes every minute around some changes of clocks: the order of times is kept, and what fromUTC makes of a time in UTC divides the
+// TestZoneBounds takes every minute around some changes of clocks: the order of times is kept, and what FromUTC makes of a time in UTC divides the
 // local times as it divides what they become.
 func TestZoneBounds(t *testing.T) {
 	for name, at := range map[string][]string{
@@ -29,19 +31,19 @@ func TestZoneBounds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkZone(t, zone, start.Add(-36*time.Hour))
+			checkInverse(t, zone, start.Add(-36*time.Hour))
 		}
 	}
 }
 
-func checkZone(t *testing.T, zone *time.Location, start time.Time) {
+func checkInverse(t *testing.T, zone *time.Location, start time.Time) {
 	t.Helper()
 	const minutes = 4 * 24 * 60
-	text := func(d time.Time) []byte { return []byte(d.Format(datetimeLayout) + ".25") }
+	text := func(d time.Time) []byte { return []byte(d.Format(time.DateTime) + ".25") }
 	var locals, instants [][]byte
 	for i := range minutes {
 		l := text(start.Add(time.Duration(i) * time.Minute))
-		utc, err := toUTC(l, zone)
+		utc, err := replication.ToUTC(zone, l)
 		if err != nil {
 			continue // clocks never show it
 		}
@@ -57,10 +59,10 @@ func checkZone(t *testing.T, zone *time.Location, start time.Time) {
 	gaps := 0
 	for range 3000 {
 		u := text(start.Add(time.Duration(rnd.IntN(minutes)) * time.Minute))
-		l, gap := fromUTC(u, zone)
+		l, gap := replication.FromUTC(zone, u)
 		if gap {
 			gaps++
-		} else if back, err := toUTC(l, zone); err != nil || !bytes.Equal(back, u) {
+		} else if back, err := replication.ToUTC(zone, l); err != nil || !bytes.Equal(back, u) {
 			t.Errorf("%s: %s is %s there, which is %s (%v)", zone, u, l, back, err)
 		}
 		for i, x := range locals {
@@ -82,13 +84,13 @@ func TestZoneLeavesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range []string{"0000-00-00 00:00:00", "2024-02-31 10:00:00", "2024-00-10 00:00:00", "0000-05-05 00:00:00", ""} {
-		utc, err := toUTC([]byte(v), zone)
-		back, gap := fromUTC(utc, zone)
+		utc, err := replication.ToUTC(zone, []byte(v))
+		back, gap := replication.FromUTC(zone, utc)
 		if string(utc) != v || err != nil || string(back) != v || gap {
 			t.Errorf("%q is %q (%v), and back %q, gap %t", v, utc, err, back, gap)
 		}
 	}
-	if v, err := toUTC([]byte("2023-03-12 02:30:00"), zone); err == nil {
+	if v, err := replication.ToUTC(zone, []byte("2023-03-12 02:30:00")); err == nil {
 		t.Errorf("a time that clocks never show is %s", v)
 	}
 }
