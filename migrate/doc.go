@@ -19,6 +19,24 @@
 // Create, Complete and Cancel are lists of steps that do no harm when done twice. A process that is killed in the middle
 // leaves a state (Creating, Completing, Cancelling) from which the next call goes on.
 //
+// # Shards
+//
+// Source and target keyspace may each have any number of shards. A row goes to the target shard that the primary vindex of the target's
+// VSchema gives, a reference table to all; a row whose vindex column changes moves. The source needs no vindexes. The streams of one source shard are
+// a group: one owner runs them together, and the source is read once for all of them. Each target shard has the source's state at a position of its own, and
+// Complete brings them to one. Where the source's VSchema places rows as the target's does, a source shard feeds only the target shards that it
+// overlaps.
+//
+//	source -80 ── log ──┬─► target -40     a group of three streams
+//	                    ├─► target 40-a0
+//	                    └─► target a0-
+//	source 80- ── log ──┬─► target -40     another one
+//	                    …
+//
+// Each of the workflow's commands concerns all shards or none: Create checks all of them before it changes one, and leaves nothing behind when one fails;
+// Complete and Cancel go on where they were when a shard was away. An error of one shard stops its whole group, and the message of each
+// stream says which shard it was.
+//
 // # Errors
 //
 // An error of a server, of the way to it or of the topology that can go away by itself interrupts a stream, which starts again from what is

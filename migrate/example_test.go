@@ -28,6 +28,24 @@ func ExampleNew() {
 	// Output: keyspace commerce not found
 }
 
+// Into a sharded keyspace, whose VSchema says on which shard a row is, with sequences instead of AUTO_INCREMENT, some columns and rows of one
+// table, and the name of another changed.
+func ExampleCreateOptions_sharded() {
+	var m *migrate.Migrator // of New
+	res, err := m.Workflow("customer.wf").Create(context.Background(), migrate.CreateOptions{
+		Source: "ext1.load", Tables: []string{"customer"},
+		Filters: map[string]string{
+			"orders":   "select id, customer_id, sku, price from orders where state <> 'void'",
+			"products": "select * from product",
+		},
+		AutoIncrement: migrate.AutoIncrementReplace, GlobalKeyspace: "commerce",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(res.Plan)
+}
+
 // The five steps, without the first (mount.Register) and the fourth (vdiff).
 func Example() {
 	var m *migrate.Migrator // of New
