@@ -22,6 +22,10 @@ const nearEnd = 5 * time.Second
 // longer; a shorter one costs more for each row. It is a variable for the model, whose rows are small.
 var readBytes = int64(256 << 10)
 
+// readTime is how long the parts of a chunk are read; what remains is another chunk. It is reached when the source looks at many rows for the few
+// that it returns.
+const readTime = 2 * time.Second
+
 // patience is how long a chunk waits for the reader to be near the end.
 const patience = 30 * time.Second
 
@@ -271,6 +275,7 @@ func (c *copier) read(ctx context.Context, j *job, limit Limit, seen Position) (
 func (c *copier) readParts(ctx context.Context, j *job, limit Limit) (*Chunk, error) {
 	chunk := &Chunk{Table: j.table, Span: Span{Lo: j.span.Lo, Hi: j.span.Lo}}
 	rows, bytes := j.rows, j.expect // what rows of the table are known to take
+	began := time.Now()
 	for {
 		rest := Limit{Rows: limit.Rows - len(chunk.Rows), Bytes: limit.Bytes - chunk.Bytes}
 		if bytes > 0 {
@@ -280,8 +285,12 @@ func (c *copier) readParts(ctx context.Context, j *job, limit Limit) (*Chunk, er
 		if err != nil {
 			return nil, err
 		}
+		if chunk.Rows == nil && got.Bytes > 0 && !sameKey(got.Span.Hi, j.span.Hi) { // room for about as many rows as will come
+			n := float64(len(got.Rows)) / float64(got.Bytes) * float64(limit.Bytes)
+			chunk.Rows = make([]Row, 0, int(min(n*17/16, float64(limit.Rows)))+1)
+		}
 		chunk.Rows, chunk.Bytes, chunk.Span.Hi = append(chunk.Rows, got.Rows...), chunk.Bytes+got.Bytes, got.Span.Hi
-		if sameKey(chunk.Span.Hi, j.span.Hi) || len(chunk.Rows) >= limit.Rows || chunk.Bytes >= limit.Bytes {
+		if sameKey(chunk.Span.Hi, j.span.Hi) || len(chunk.Rows) >= limit.Rows || chunk.Bytes >= limit.Bytes || time.Since(began) > readTime {
 			return chunk, nil
 		}
 		rows, bytes = len(chunk.Rows), chunk.Bytes

@@ -28,6 +28,8 @@ type dump struct {
 	// left is what of the packet has not been read; more says that another one continues it.
 	left int
 	more bool
+	// head is room for the head of a packet.
+	head [4]byte
 	// err is the first error of the connection.
 	err error
 }
@@ -153,7 +155,7 @@ func (d *dump) Read(p []byte) (int, error) {
 		if !d.more {
 			return 0, io.EOF
 		}
-		var head [4]byte
+		head := &d.head
 		if _, err := io.ReadFull(d.br, head[:]); err != nil {
 			return 0, d.fail(err)
 		}

@@ -54,6 +54,9 @@ var errProtocol = errors.New("unexpected packet")
 // packet appends the payload of the next packet to dst. An ERR packet becomes an error; the connection is fine after it, unless
 // the server has sent it before it was asked, as the reason why it closes the connection (such as wait_timeout).
 func (c *conn) packet(dst []byte) ([]byte, error) {
+	if out, ok := c.buffered(dst); ok {
+		return out, nil
+	}
 	start, farewell := len(dst), false
 	for {
 		var head [4]byte
@@ -83,6 +86,26 @@ func (c *conn) packet(dst []byte) ([]byte, error) {
 	}
 	return dst, nil
 }
+
+// buffered is packet for the usual case: all of the packet is in the buffer, and it is the next of a result and no error.
+func (c *conn) buffered(dst []byte) ([]byte, bool) {
+	have := c.br.Buffered()
+	if have <= packetHead {
+		return dst, false
+	}
+	p, _ := c.br.Peek(have) // no more than is there
+	end := packetHead + (int(p[0]) | int(p[1])<<8 | int(p[2])<<16)
+	if have < end || end == packetHead || p[3] != c.seq || p[packetHead] == gomysql.ERR_HEADER {
+		return dst, false
+	}
+	c.seq++
+	dst = append(dst, p[packetHead:end]...)
+	_, _ = c.br.Discard(end)
+	return dst, true
+}
+
+// packetHead is the length of a packet's head.
+const packetHead = 4
 
 // grow makes dst n bytes longer.
 func grow(dst []byte, n int) []byte {
