@@ -237,6 +237,13 @@ func TestSourceReparent(t *testing.T) {
 		v.stays(v.b)
 	})
 
+	t.Run("replication stopped", func(t *testing.T) {
+		v.b.MustExec(t, "STOP REPLICA SQL_THREAD")
+		v.reads(v.a, v.b)
+		v.b.MustExec(t, "START REPLICA SQL_THREAD")
+		v.stays(v.a)
+	})
+
 	t.Run("planned reparent", func(t *testing.T) {
 		if _, err := v.workflow().Update(t.Context(), migrate.UpdateOptions{TabletTypes: []topo.TabletType{topo.TabletPrimary, topo.TabletReplica}}); err != nil {
 			t.Fatal(err)
@@ -264,8 +271,8 @@ func TestSourceReparent(t *testing.T) {
 	v.stopWriting()
 	v.caughtUp()
 	v.equal("customer", "plain")
-	if n := v.changes(); n != 4 {
-		t.Errorf("the stream went to another server %d times, want 4", n)
+	if n := v.changes(); n != 5 {
+		t.Errorf("the stream went to another server %d times, want 5", n)
 	}
 	for _, l := range v.show().Streams[0].Logs {
 		if l.State == migrate.StateError {

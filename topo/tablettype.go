@@ -58,11 +58,7 @@ func ParseTabletType(s string) (TabletType, error) {
 // Serves tells whether tablets of the type answer queries: a spare, drained or restoring one, and one that is being backed up, do
 // not, and may be behind by any time.
 func (t TabletType) Serves() bool {
-	switch t {
-	case TabletPrimary, TabletReplica, TabletRdonly, TabletExperimental:
-		return true
-	}
-	return false
+	return t == TabletPrimary || t == TabletReplica || t == TabletRdonly || t == TabletExperimental
 }
 
 // ParseTabletTypes reads a comma separated list, best type first. Vitess writes "in_order:" before a list whose
