@@ -117,10 +117,18 @@ func TestMySQLPair(t *testing.T) {
 		t.Error(err)
 	}
 
-	// The roles are those of the moment.
+	// The roles are those of the moment. Until there is another primary, the former one has not changed.
+	given, err := h.Endpoints(ctx, "shop", "0", topo.TabletSelector{})
+	must(t, err)
 	primary.MustExec(t, "SET GLOBAL super_read_only = ON")
+	must(t, h.Check(ctx, "shop", "0", only(topo.TabletPrimary), given[1]))
 	replica.MustExec(t, "SET GLOBAL read_only = OFF")
 	checkEnds(t, ends(t, h, "shop", "0", topo.TabletSelector{}), "REPLICA "+p+" shop", "PRIMARY "+r+" shop")
+	if e := as[*mount.ChangedError](t, h.Check(ctx, "shop", "0", only(topo.TabletPrimary), given[1])); e.Addr != p || !strings.Contains(e.Error(), r+" is the primary now") {
+		t.Error(e)
+	}
+	must(t, h.Check(ctx, "shop", "0", topo.TabletSelector{}, given[0]))
+	as[*mount.ChangedError](t, h.Check(ctx, "shop", "0", only(topo.TabletReplica), given[0]))
 	primary.MustExec(t, "SET GLOBAL read_only = OFF")
 	_, err = h.Endpoints(ctx, "shop", "0", topo.TabletSelector{})
 	if e := as[*mount.PrimariesError](t, err); !slices.Equal(e.Addrs, []string{p, r}) {
