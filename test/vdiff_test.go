@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/topo"
 	"github.com/tablehaul/tablehaul/vdiff"
 )
@@ -40,6 +41,7 @@ func TestVDiffSharded(t *testing.T) {
 		t.Logf("%d rows compared, %d unsettled", report.RowsCompared(), report.Unsettled())
 	}
 	stop()
+	l.ruled(t)
 	r.check(t)
 	want := r.plant(t)
 	report, err := d.Create(t.Context(), vdiff.Options{})
@@ -102,5 +104,51 @@ func (r *reshard) plant(t *testing.T) map[string]string {
 		"only on the source of countries": fmt.Sprintf("id=8@%s", name(1)),
 		"only on the target of countries": fmt.Sprintf("id=1000@%s", name(2)),
 		"only on the target of settings":  fmt.Sprintf("k=planted@%s", name(2)),
+	}
+}
+
+// ruled compares tables of which some rows and columns are moved, under other names and with DATETIME values, also in a key, converted.
+func (l *reshardLab) ruled(t *testing.T) {
+	t.Helper()
+	r := l.newReshard(t, "ruled", []string{"0"}, []string{"-80", "80-"}, 1000)
+	vs, err := topo.ParseVSchema([]byte(`{"sharded": true, "vindexes": {"h": {"type": "hash"}}, "tables": {
+		"sales": {"column_vindexes": [{"column": "client", "name": "h"}]}, "clock": {"column_vindexes": [{"column": "n", "name": "h"}]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.ts.SaveVSchema(t.Context(), r.keyspace, vs); err != nil {
+		t.Fatal(err)
+	}
+	// The hour that clocks show twice, and those around it.
+	l.src[0].MustExec(t, "USE "+r.sources[0].Database+`; CREATE TABLE clock (at datetime(3), n int, hour int AS (hour(at)), PRIMARY KEY (at, n));
+		INSERT INTO clock (at, n) SELECT '2024-10-27 00:30:00' + INTERVAL id * 20 SECOND, id FROM orders`)
+	_, err = r.wf.Create(t.Context(), migrate.CreateOptions{
+		Source: "ext." + r.keyspace, Tables: []string{"clock"}, SourceTimeZone: "Europe/Berlin",
+		Filters: map[string]string{"sales": "select id, customer as client, note as memo from orders where id > 100 and note > '4'"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, "everything is copied", running)
+	d := vdiff.New(r.wf)
+	sales := l.src[0].MustQuery(t, "SELECT COUNT(*), MIN(id), MAX(id) FROM "+r.sources[0].Database+".orders WHERE id > 100 AND note > '4'")[0]
+	report, err := d.Create(t.Context(), vdiff.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Equal() || len(report.Tables) != 2 || report.Tables[0].MatchingRows != 1000 || fmt.Sprint(report.Tables[1].MatchingRows) != sales[0] {
+		t.Fatalf("%s of 1000 rows:\n%s", sales[0], report)
+	}
+	for i, s := range r.targets {
+		l.dst[i%2].MustExec(t, fmt.Sprintf("USE %s; UPDATE sales SET memo = 'planted' WHERE id = %s; DELETE FROM sales WHERE id = %s; DELETE FROM clock WHERE at = '2024-10-27 00:30:00'", s.Database, sales[1], sales[2]))
+	}
+	if report, err = d.Create(t.Context(), vdiff.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	clock, orders := report.Tables[0], report.Tables[1]
+	if clock.ExtraRowsSource != 1 || clock.ExtraSource[0].Key.String() != "at=2024-10-27 00:30:00.000, n=360" ||
+		orders.MismatchedRows != 1 || orders.Mismatched[0].Key.String() != "id="+sales[1] || orders.ExtraRowsSource != 1 || orders.ExtraSource[0].Key.String() != "id="+sales[2] ||
+		clock.MatchingRows != 999 || clock.ExtraRowsTarget+orders.ExtraRowsTarget+clock.MisplacedRows+orders.MisplacedRows != 0 {
+		t.Errorf("planted: %s", report)
 	}
 }
