@@ -163,7 +163,8 @@ func TestVitessHandle(t *testing.T) {
 	checkEnds(t, ends(t, h, "load", "-80", topo.TabletSelector{Types: types("PRIMARY,RDONLY")}), primary, rdonly)
 	checkEnds(t, ends(t, h, "load", "-80", topo.TabletSelector{Cells: []string{"far2"}}), far)
 
-	e := as[*topo.NoTabletError](t, second(h.Endpoints(ctx, "load", "-80", topo.TabletSelector{Types: types("PRIMARY"), Cells: []string{"far2"}})))
+	checkEnds(t, ends(t, h, "load", "-80", topo.TabletSelector{Types: types("PRIMARY"), Cells: []string{"far2"}}), primary)
+	e := as[*topo.NoTabletError](t, second(h.Endpoints(ctx, "load", "-80", topo.TabletSelector{Types: types("RDONLY"), Cells: []string{"far2"}})))
 	if e.Shard != "-80" || len(e.Found) != 1 {
 		t.Errorf("%+v", e)
 	}

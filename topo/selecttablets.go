@@ -76,7 +76,8 @@ func (s *Server) Primary(ctx context.Context, keyspace, shard string) (*Tablet, 
 type TabletSelector struct {
 	// Types in order of preference. Default: replica, primary.
 	Types []TabletType
-	// Cells, or cells aliases, in order of preference. Default: all cells.
+	// Cells, or cells aliases, in order of preference. Default: all cells. When primary is the only type, the cells do
+	// not matter, as in Vitess: there is one primary, wherever it is.
 	Cells []string
 }
 
@@ -102,7 +103,18 @@ func (s *Server) SelectTabletsPartly(ctx context.Context, keyspace, shard string
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := s.Tablets(ctx, keyspace, shard, o.Cells...)
+	none := &NoTabletError{Keyspace: keyspace, Shard: shard, Types: o.Types, Cells: o.Cells}
+	if slices.Equal(o.Types, []TabletType{TabletPrimary}) {
+		t, err := s.listedPrimary(ctx, r)
+		if t != nil {
+			return []*Tablet{t}, nil, nil
+		}
+		if err == nil {
+			none.Found, err = s.Tablets(ctx, keyspace, shard)
+		}
+		return nil, nil, errors.Join(none, err)
+	}
+	all, err := s.tabletsWithPrimary(ctx, r, o.Cells)
 	unread := (*CellError)(nil)
 	if err != nil && !errors.As(err, &unread) {
 		return nil, nil, err
@@ -119,7 +131,46 @@ func (s *Server) SelectTabletsPartly(ctx context.Context, keyspace, shard string
 		}
 	}
 	if len(out) == 0 {
-		return nil, nil, errors.Join(&NoTabletError{Keyspace: keyspace, Shard: shard, Types: o.Types, Cells: o.Cells, Found: all}, err)
+		none.Found = all
+		return nil, nil, errors.Join(none, err)
 	}
 	return out, unread, nil
+}
+
+// listedPrimary reads the tablet that a shard's record names as the primary. nil means that there is none, a *CellError that its cell
+// can't be read.
+func (s *Server) listedPrimary(ctx context.Context, r *Shard) (*Tablet, error) {
+	if r.PrimaryAlias.IsZero() {
+		return nil, nil
+	}
+	t, err := s.Tablet(ctx, r.PrimaryAlias)
+	switch {
+	case errors.Is(err, ErrNoNode):
+		return nil, nil
+	case err != nil && ctx.Err() == nil:
+		return nil, &CellError{Cells: map[string]error{r.PrimaryAlias.Cell: err}}
+	case err != nil:
+		return nil, err
+	case t.Keyspace != r.Keyspace || t.Shard != r.Name:
+		return nil, nil
+	}
+	return t, nil
+}
+
+// tabletsWithPrimary is Tablets with the primary, also when its cell does not list it: the lists are not kept in one transaction with the
+// shards.
+func (s *Server) tabletsWithPrimary(ctx context.Context, r *Shard, cells []string) ([]*Tablet, error) {
+	cells, err := s.ExpandCells(ctx, cells)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Tablets(ctx, r.Keyspace, r.Name, cells...)
+	if err != nil || !slices.Contains(cells, r.PrimaryAlias.Cell) || slices.ContainsFunc(all, func(t *Tablet) bool { return t.Alias == r.PrimaryAlias }) {
+		return all, err
+	}
+	t, err := s.listedPrimary(ctx, r)
+	if t != nil {
+		all = append(all, t)
+	}
+	return all, err
 }

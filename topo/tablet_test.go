@@ -121,16 +121,40 @@ func TestSelectTablets(t *testing.T) {
 		{[]topo.TabletType{primary, rdonly}, nil, "db:100 db:201"},
 		{[]topo.TabletType{rdonly, replica}, []string{"zone2", "zone1"}, "db:201 db:200 db:101 db:102"},
 		{[]topo.TabletType{replica}, []string{"zone2"}, "db:200"},
+		{[]topo.TabletType{primary}, []string{"zone2"}, "db:100"},
+		{[]topo.TabletType{primary, rdonly}, []string{"zone2"}, "db:201"},
 	} {
 		got, err := ts.SelectTablets(ctx, "commerce", "-80", topo.TabletSelector{Types: test.types, Cells: test.cells})
 		if err != nil || aliases(got) != test.want {
 			t.Errorf("%v in %v: %s, %v", test.types, test.cells, aliases(got), err)
 		}
 	}
-	_, err := ts.SelectTablets(ctx, "commerce", "-80", topo.TabletSelector{Types: []topo.TabletType{primary}, Cells: []string{"zone2"}})
-	const want = "shard commerce/-80 has no tablet of type PRIMARY in zone2 (it has zone2-0000000200 REPLICA, zone2-0000000201 RDONLY)"
+	_, err := ts.SelectTablets(ctx, "commerce", "-80", topo.TabletSelector{Types: []topo.TabletType{rdonly}, Cells: []string{"zone1"}})
+	const want = "shard commerce/-80 has no tablet of type RDONLY in zone1 (it has zone1-0000000100 PRIMARY, zone1-0000000101 REPLICA, zone1-0000000102 REPLICA)"
 	if e := (*topo.NoTabletError)(nil); !errors.As(err, &e) || err.Error() != want {
 		t.Errorf("no tablet: %v", err)
+	}
+
+	// The primary is known by the shard, even when its cell does not list it.
+	c, err := ts.CellConn(ctx, "zone1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const key = "keyspaces/commerce/shards/-80/ShardReplication"
+	listed, version, err := c.Get(ctx, key)
+	if err == nil {
+		err = c.Delete(ctx, key, version)
+	}
+	for _, test := range []struct {
+		cells []string
+		want  string
+	}{{nil, "db:200 db:100"}, {[]string{"zone1"}, "db:100"}, {[]string{"zone2"}, "db:200"}} {
+		if got, serr := ts.SelectTablets(ctx, "commerce", "-80", topo.TabletSelector{Cells: test.cells}); err != nil || serr != nil || aliases(got) != test.want {
+			t.Errorf("without the list, in %v: %s, %v, %v", test.cells, aliases(got), err, serr)
+		}
+	}
+	if _, err := c.Put(ctx, key, listed, topo.Absent); err != nil {
+		t.Fatal(err)
 	}
 
 	if err := ts.SetPrimary(ctx, "commerce", "-80", topo.TabletAlias{Cell: "zone2", UID: 200}); err != nil {
