@@ -122,15 +122,9 @@ type display struct {
 	samples, cut int
 }
 
-// sample adds a difference to a list, if there is room for one of its shard.
-func (d *display) sample(list *[]Difference, f find, belongs string) error {
-	n := 0
-	for i := range *list {
-		if (*list)[i].Shard == f.shard {
-			n++
-		}
-	}
-	if n >= d.samples {
+// sample adds a difference to a list, if there is room: it is the n-th of its shard.
+func (d *display) sample(list *[]Difference, n int64, f find, belongs string) error {
+	if n > int64(d.samples) {
 		return nil
 	}
 	diff, err := d.difference(f.source, f.target)

@@ -155,6 +155,8 @@ type TableReport struct {
 	// LastKey is the key up to which the table has been compared, for people: values separated by ", ".
 	LastKey   string
 	UpdatedAt time.Time
+	// homeless counts what belongs on no shard.
+	homeless ShardReport
 }
 
 // A ShardReport is what the comparison of one table has found on one target shard. A row of the source that is nowhere on the target
@@ -174,12 +176,12 @@ func (t *TableReport) Shard(name string) *ShardReport {
 	return nil
 }
 
-// on is Shard for counting; a shard that there is not gets a report that nobody reads.
+// on is Shard for counting.
 func (t *TableReport) on(shard string) *ShardReport {
 	if s := t.Shard(shard); s != nil {
 		return s
 	}
-	return new(ShardReport)
+	return &t.homeless
 }
 
 // A Difference is a row that is not the same on both ends, or on the wrong shard.
@@ -216,12 +218,13 @@ func (t *TableReport) add(d *display, f find) error {
 	}
 	*count++
 	*one++
-	return d.sample(samples, f, "")
+	return d.sample(samples, *one, f, "")
 }
 
 // addMisplaced is add for a row that is on one shard and belongs on another.
 func (t *TableReport) addMisplaced(d *display, shard, belongs string, row replication.Row) error {
 	t.MisplacedRows++
-	t.on(shard).MisplacedRows++
-	return d.sample(&t.Misplaced, find{target: row, shard: shard}, belongs)
+	on := t.on(shard)
+	on.MisplacedRows++
+	return d.sample(&t.Misplaced, on.MisplacedRows, find{target: row, shard: shard}, belongs)
 }
