@@ -83,11 +83,16 @@ func (l *reshardLab) killWhileCopying(t *testing.T, w *reshardWorker, all []*res
 	for i := range *shardedKills {
 		want := have + (total-have)/(*shardedKills-i+2)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		asked := 0
 		err := until(ctx, func() (bool, error) {
 			have = 0
 			for _, r := range all {
 				have += r.arrived(t)
+				if asked%50 == 49 {
+					r.status(t)
+				}
 			}
+			asked++
 			return have >= want, nil
 		})
 		cancel()
