@@ -419,3 +419,30 @@ func TestCompleteUnreachableCell(t *testing.T) {
 	}
 	c.clean("customer", "plain")
 }
+
+func ExampleParseAutoIncrement() {
+	h, err := migrate.ParseAutoIncrement("replace")
+	fmt.Println(h, err)
+	_, err = migrate.ParseAutoIncrement("keep")
+	fmt.Println(err)
+	// Output:
+	// REPLACE <nil>
+	// option AutoIncrement: "keep" is not REMOVE, LEAVE or REPLACE
+}
+
+// The ids of tables that are spread over shards come from sequences in the keyspace lookup, which is not sharded.
+func ExampleWorkflow_Create_sequences() {
+	create := func(ctx context.Context, m *migrate.Migrator) error {
+		res, err := m.Workflow("customer.wf").Create(ctx, migrate.CreateOptions{
+			Source: "ext1.load", AllTables: true, AutoIncrement: migrate.AutoIncrementReplace, GlobalKeyspace: "lookup",
+		})
+		if err != nil {
+			return err
+		}
+		for _, w := range res.Warnings {
+			fmt.Println(w)
+		}
+		return nil
+	}
+	_ = create
+}
