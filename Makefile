@@ -3,6 +3,7 @@
 #   make test     servers, vet, lint, then all tests of all modules (what CI runs)
 #   make check    the quick part of it: vet, lint, tests that need no server
 #   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, SHARDED_KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
+#   make vitess   against real Vitess clusters, on either side; builds Vitess first (5 minutes, once)
 #   make demo     a whole migration on throwaway servers, from nothing
 #   make bench    copy, catch-up, lag and costs beside other ways: 15 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
@@ -24,6 +25,8 @@ SHELL := /bin/bash
 CACHE ?= $(or $(TABLEHAUL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tablehaul)
 # Nested modules keep what only tests and examples need out of an embedder's go.sum.
 MODULES ?= $(patsubst %/go.mod,%,$(wildcard ./go.mod ./test/go.mod ./examples/go.mod))
+# Vitess's tests need programs that only `make vitess` builds.
+LINTED := $(MODULES) ./test/vitess
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE := $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
 TESTFLAGS ?= $(RACE) -count=1 -p 2 -timeout 14m
@@ -32,9 +35,9 @@ TESTFLAGS ?= $(RACE) -count=1 -p 2 -timeout 14m
 LINT_VERSION := v2.15.0
 LINT := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)-$(shell go env GOVERSION)
 
-# Runs $(1) in every module, all of them even when one fails.
+# Runs $(1) in every module, or in $(2), all of them even when one fails.
 define each
-@status=0; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || status=1; done; exit $$status
+@status=0; for m in $(or $(2),$(MODULES)); do echo "== $$m: $(1)"; (cd $$m && $(1)) || status=1; done; exit $$status
 endef
 
 .PHONY: help
@@ -54,7 +57,7 @@ build:
 
 .PHONY: vet
 vet:
-	$(call each,go vet ./...)
+	$(call each,go vet ./...,$(LINTED))
 
 $(LINT):
 	@mkdir -p $(CACHE)/bin
@@ -65,11 +68,11 @@ $(LINT):
 
 .PHONY: lint
 lint: $(LINT)
-	$(call each,$(LINT) run ./...)
+	$(call each,$(LINT) run ./...,$(LINTED))
 
 .PHONY: fmt
 fmt: $(LINT)
-	$(call each,$(LINT) fmt ./...)
+	$(call each,$(LINT) fmt ./...,$(LINTED))
 
 .PHONY: check
 check: vet lint
@@ -111,6 +114,22 @@ soak: servers
 	@echo "== chaos: $(KILLS) kills, seed $(SEED)"
 	@cd test && go test -count=1 -timeout 180m -run 'TestChaos$$' . -chaos.kills $(KILLS) -chaos.seed $(SEED)
 
+# Vitess is built from its module, like the linter. It is large, so only who asks for it has it.
+VITESS_VERSION := v0.24.2
+VITESS := $(CACHE)/vitess/$(VITESS_VERSION)
+
+$(VITESS)/vttablet:
+	@mkdir -p $(CACHE)/vitess
+	@echo "building Vitess $(VITESS_VERSION) (once, about 5 minutes)"
+	@tmp=$$(mktemp -d $(CACHE)/vitess/build-XXXXXX); trap 'rm -rf "$$tmp"' EXIT; \
+		GOBIN="$$tmp" GOFLAGS= nice -n 19 go install -p 2 -ldflags="-s -w" \
+		$(patsubst %,vitess.io/vitess/go/cmd/%@$(VITESS_VERSION),vtctld vtctldclient vtgate vttablet) && \
+		rm -rf $(VITESS) && mv "$$tmp" $(VITESS)
+
+.PHONY: vitess
+vitess: servers $(VITESS)/vttablet
+	@cd test/vitess && VITESS_BIN=$(VITESS) go test -count=1 -timeout 20m -v . | grep -E '^ *--- |_test.go|^(ok|FAIL|panic)'
+
 .PHONY: demo
 demo: servers
 	@cd examples && go run ./quickstart
@@ -127,4 +146,4 @@ clean:
 
 .PHONY: clean-cache
 clean-cache: clean
-	@rm -rf "$(CACHE)/servers" "$(CACHE)/datadirs" "$(CACHE)/bin"
+	@rm -rf "$(CACHE)/servers" "$(CACHE)/datadirs" "$(CACHE)/bin" "$(CACHE)/vitess"
