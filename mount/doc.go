@@ -33,6 +33,9 @@
 //	defer h.Close()
 //	servers, err := h.Endpoints(ctx, "shop", "0", topo.TabletSelector{})
 //
+// Who reads from an Endpoint for long asks [Handle.Check] from time to time whether it still is one: tablets come and go, and primaries
+// change. The topology server of a cell that does not answer is no reason to give a server up.
+//
 // A MySQL server is asked for its variables, SHOW DATABASES and, by Register, SHOW REPLICA STATUS. Only the last
 // needs a privilege, REPLICATION CLIENT, and is left out without it; databases that the user may not see are not
 // keyspaces.

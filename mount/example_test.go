@@ -94,6 +94,45 @@ func ExampleRegister() {
 	// [shop] <nil>
 }
 
+// The primary of the outside cluster changes while a program reads from it.
+func ExampleHandle_Check() {
+	ctx := context.Background()
+	openers := topo.Openers{"memory": memorytopo.New().Open}
+	ts, err := topo.Open(ctx, openers, topo.Address{Type: "memory", Server: "here", Root: "/vitess/global"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ts.Close()
+	there := topo.Address{Type: "memory", Server: "there", Root: "/vitess/global"}
+	if err := buildElsewhere(ctx, ts, there); err != nil {
+		log.Fatal(err)
+	}
+	h, err := mount.OpenCluster(ctx, ts, mount.Cluster{Name: "ext1", Type: mount.Vitess, Topo: there}, mount.OpenOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer h.Close()
+	sel := topo.TabletSelector{Types: []topo.TabletType{topo.TabletPrimary}}
+	servers, err := h.Endpoints(ctx, "load", "0", sel)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(h.Check(ctx, "load", "0", sel, servers[0]))
+
+	other, err := ts.OpenOther(ctx, there)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.SetPrimary(ctx, "load", "0", topo.TabletAlias{Cell: "far", UID: 101}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(h.Check(ctx, "load", "0", sel, servers[0]))
+	// Output:
+	// <nil>
+	// mount "ext1": tablet far-0000000100 (db1:3306): tablet far-0000000101 is the primary now
+}
+
 // A mount that workflows read from stays.
 func ExampleUnregister() {
 	ctx := context.Background()
