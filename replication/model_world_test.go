@@ -218,7 +218,7 @@ func (w *world) first() int { return w.number * worldKeys }
 // owns tells whether a row is one of the world's.
 func (w *world) owns(t *replication.Table, r replication.Row) bool {
 	k := identity(t, r)
-	if t == words {
+	if !t.Ordered {
 		return int(k[0]-'a')/wordKeys == w.number
 	}
 	n, err := strconv.Atoi(k)

@@ -18,8 +18,11 @@ func orders() *replication.Table {
 	return &replication.Table{
 		Schema: "shop", Name: "orders", Ordered: true,
 		Columns: []replication.Column{
-			{Name: "tenant", Kind: replication.KindInt}, {Name: "id", Kind: replication.KindInt}, {Name: "code", Kind: replication.KindInt},
-			{Name: "note", Kind: replication.KindText, Collation: "utf8mb4_0900_ai_ci", Nullable: true}, {Name: "user", Kind: replication.KindInt},
+			{Name: "tenant", Kind: replication.KindInt},
+			{Name: "id", Kind: replication.KindInt},
+			{Name: "code", Kind: replication.KindInt},
+			{Name: "note", Kind: replication.KindText, Collation: "utf8mb4_0900_ai_ci", Nullable: true},
+			{Name: "user", Kind: replication.KindInt},
 		},
 		Primary:     replication.Index{Name: "PRIMARY", Columns: []int{0, 1}, Exact: true},
 		Unique:      []replication.Index{{Name: "code", Columns: []int{2}, Exact: true}, {Name: "note", Columns: []int{3}}},

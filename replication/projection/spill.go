@@ -7,7 +7,7 @@ import (
 	"github.com/tablehaul/tablehaul/replication"
 )
 
-// batchBytes is how much of a spilled transaction is filtered at once.
+// batchBytes is how much of a spilled transaction is filtered at once, if its memory allows.
 const batchBytes = 1 << 20
 
 // spilled puts what is taken of a transaction's spill into t: in memory if there is room, else in another spill.
@@ -27,7 +27,7 @@ func (s *Source) spilled(ctx context.Context, t *replication.Transaction) error 
 	}
 	err := from.Each(func(c replication.Change) error {
 		batch, size = append(batch, c), size+c.Bytes()
-		if size < batchBytes {
+		if size < min(batchBytes, s.opts.TransactionBytes) {
 			return nil
 		}
 		if err := context.Cause(ctx); err != nil {
