@@ -256,10 +256,13 @@ func (r *groupRunner) followSource(ctx context.Context, e *engine) error {
 	changed := context.Cause(fctx)
 	cancel(nil)
 	watching.Wait()
-	if errors.Is(changed, errSourceChanged) && !errors.Is(err, errSourceChanged) {
-		return errors.Join(err, changed)
+	switch {
+	case !errors.Is(changed, errSourceChanged):
+		return err
+	case errors.Is(err, errSourceChanged), errors.Is(err, context.Canceled), transient(err):
+		return changed
 	}
-	return err
+	return errors.Join(err, changed)
 }
 
 // follow runs the engine, and stores Running when the last table is there.
