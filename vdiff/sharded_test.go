@@ -1,6 +1,7 @@
 package vdiff_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -131,13 +132,15 @@ func TestLayouts(t *testing.T) {
 			if tc.targets > 1 {
 				run(t, home(30), "DELETE FROM t WHERE id=30")
 				run(t, away(30), fmt.Sprintf("INSERT INTO t VALUES (30,%d,'row 30')", c(30)))
-				run(t, away(40), fmt.Sprintf("INSERT INTO t VALUES (40,%d,'row 40')", c(40)))
+				for _, id := range []int{40, 61} { // before and after the right shard
+					run(t, away(id), fmt.Sprintf("INSERT INTO t VALUES (%d,%d,'row %[1]d')", id, c(id)))
+				}
 				run(t, home(50), "UPDATE t SET c=NULL WHERE id=50")
 				strayed := func(i int) string { return fmt.Sprintf("%d@t%d", i, (c(i)+1)%tc.targets) }
-				extra = strayed(40) + " " + extra
+				extra = strayed(40) + " " + strayed(61) + " " + extra
 				differs += " " + from(50)
 				matching--
-				stray = fmt.Sprintf("%s>t%d %s>t%d %s", strayed(30), c(30)%tc.targets, strayed(40), c(40)%tc.targets, where(50))
+				stray = fmt.Sprintf("%s>t%d %s>t%d %s %s>t%d", strayed(30), c(30)%tc.targets, strayed(40), c(40)%tc.targets, where(50), strayed(61), c(61)%tc.targets)
 			}
 			r = create(t, w, vdiff.Options{})
 			table := r.Tables[0]
@@ -315,10 +318,15 @@ func TestPair(t *testing.T) {
 		SourceWhere: "s.`tenant`=5", TargetWhere: "s.`tenant_id`=5",
 		Route: byColumn(1, 2),
 	}}
+	w.wait = waitAfterCheck(func(context.Context) error {
+		t.Error("sums of equal rows differ")
+		return nil
+	})
 	r := create(t, w, vdiff.Options{Tables: []string{"new"}})
 	if !r.Equal() || r.RowsCompared() != 4 {
 		t.Fatal(r)
 	}
+	w.wait = nil
 	run(t, w.targets["t1"], "UPDATE `new` SET origin='e' WHERE `order id`=1", "DELETE FROM `new` WHERE `order id`=3", "INSERT INTO `new` VALUES (5,9,9,'é',1)")
 	run(t, w.sources["s0"], "UPDATE old SET tenant=7 WHERE id=4", "UPDATE old SET note='z'")
 	table := create(t, w, vdiff.Options{}).Tables[0]
