@@ -418,9 +418,6 @@ func (c *creation) newRecord(src, target int) (*record, error) {
 		c.moved[name].record(&t)
 		rec.Tables = append(rec.Tables, t)
 	}
-	if executes(c.opts.OnDDL) {
-		return rec, rec.plainDDL()
-	}
 	return rec, nil
 }
 

@@ -69,6 +69,9 @@ func (c *creation) project(ctx context.Context) (bool, error) {
 	if len(c.mappings) == 0 && c.tenant == nil {
 		return true, nil
 	}
+	if err := c.checkPolicies(); err != nil {
+		return false, err
+	}
 	before := len(c.fs.list)
 	for i, s := range c.sourceStates {
 		if err := c.projectShard(ctx, s, c.sources[i].admin); err != nil {
@@ -116,6 +119,7 @@ func (c *creation) projectShard(ctx context.Context, s *sourceState, db *sql.DB)
 		if m.rule != nil || m.source != m.target {
 			c.moved[t.Target.Name] = m
 		}
+		c.checkTenantKeys(s, t)
 		if m.rule != nil && s.models[i].Family != "" {
 			err := &projection.FamilyError{Table: m.source, Family: s.models[i].Family}
 			add(SeverityError, m.source, err, err.Error(), "leave out the rule, or the tables")
@@ -130,6 +134,18 @@ func (c *creation) projectShard(ctx context.Context, s *sourceState, db *sql.DB)
 	c.warnOrphans(s, tables)
 	s.take(tables)
 	return nil
+}
+
+// checkPolicies refuses what does not go with rules or tenants.
+func (c *creation) checkPolicies() error {
+	rec := &record{Tenant: c.tenant}
+	for _, source := range sortedKeys(c.mappings) {
+		m := c.mappings[source]
+		t := tableRecord{Name: m.target}
+		(&moved{mapping: *m}).record(&t)
+		rec.Tables = append(rec.Tables, t)
+	}
+	return rec.checkPolicies(&c.opts.OnDDL, &c.opts.OnDrift)
 }
 
 // mappingOf is what becomes of a table: by its rule, and for the tenant.

@@ -220,11 +220,18 @@ func TestTenants(t *testing.T) {
 		return fmt.Sprintf("UPDATE notes SET tenant_id = '%s', v = %d WHERE id = %d; DELETE FROM tags WHERE tag = %d; INSERT INTO tags VALUES ('%s', '%d')",
 			[]string{"acme", "zeta", "other", "ACME"}[r.IntN(4)], r.IntN(100), id, id, []string{"acme", "zeta", "x"}[r.IntN(3)], id)
 	})
+	c.src.MustExec(t, "CREATE TABLE "+c.db+".names (name VARCHAR(20) PRIMARY KEY, tenant_id VARCHAR(20))")
 	c.run(c.m)
 	of := func(tenant string) migrate.CreateOptions {
 		return migrate.CreateOptions{Source: "ext1." + c.db, AllTables: true, TenantID: tenant, Filters: map[string]string{"labels": "select owner as tenant_id, tag from tags"}}
 	}
-	c.create(of("acme"))
+	if _, err := c.workflow().Create(t.Context(), of("acme")); !hasCode(err, migrate.CodeUniqueKey) {
+		t.Errorf("a key of all tenants that only the server compares: %v", err)
+	}
+	c.src.MustExec(t, "DROP TABLE "+c.db+".names")
+	if created := c.create(of("acme")); len(created.Warnings) != 1 || created.Warnings[0].Code != migrate.CodeUniqueKey {
+		t.Errorf("warnings %v", created.Warnings)
+	}
 	c.await(migrate.StateRunning)
 	other := c.m.Workflow(c.ks + ".zeta")
 	if _, err := other.Create(t.Context(), of("zeta")); err != nil {
@@ -250,6 +257,10 @@ func TestTenants(t *testing.T) {
 	c.sameRows("SELECT * FROM "+c.db+".notes WHERE tenant_id IN ('acme', 'zeta')", "SELECT * FROM "+c.vt+".notes")
 	c.sameRows("SELECT * FROM "+c.db+".tags WHERE owner IN ('acme', 'zeta')", "SELECT * FROM "+c.vt+".labels")
 	c.vdiff()
+	repair := replication.OnDriftRepair
+	if _, err := c.workflow().Update(t.Context(), migrate.UpdateOptions{OnDrift: &repair}); err == nil || !strings.Contains(err.Error(), "REPAIR") {
+		t.Errorf("repairs in tables of several tenants: %v", err)
+	}
 	// The first has made the tables; they stay, with the rows of the other.
 	res, err := c.workflow().Cancel(t.Context(), migrate.CancelOptions{DeleteBatch: 100})
 	if err != nil {

@@ -139,17 +139,29 @@ func (r *record) filters() bool {
 	})
 }
 
+// checkPolicies refuses policies (nil: as they are) that do not go with rules or tenants.
+func (r *record) checkPolicies(onDDL *replication.OnDDL, onDrift *replication.OnDrift) error {
+	if onDrift != nil && *onDrift == replication.OnDriftRepair && r.Tenant != nil {
+		return &OptionError{"OnDrift", "REPAIR can't be used with TenantID: it removes what is in the way of a row, which may be another tenant's"}
+	}
+	if onDDL != nil && executes(*onDDL) {
+		return r.plainDDL()
+	}
+	return nil
+}
+
 // plainDDL is an error if schema changes of the source can't be executed on the target as they are: names differ, columns are chosen, or the tables
 // are not the workflow's alone.
 func (r *record) plainDDL() error {
+	if r.Tenant != nil {
+		return &OptionError{"OnDDL", "EXEC and EXEC_IGNORE can't be used with TenantID: the tables have rows of others"}
+	}
 	for i := range r.Tables {
 		t := &r.Tables[i]
 		m, err := t.mapping()
 		switch {
 		case err != nil:
 			return err
-		case r.Tenant != nil:
-			return &OptionError{"OnDDL", "EXEC and EXEC_IGNORE can't be used with TenantID: the tables have rows of others"}
 		case m.source != m.target || m.rule != nil && m.rule.Columns != nil:
 			return &OptionError{"OnDDL", fmt.Sprintf("EXEC and EXEC_IGNORE can't be used, since the rule of table %s gives other names or leaves columns out", t.Name)}
 		}

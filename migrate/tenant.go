@@ -11,6 +11,7 @@ import (
 	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/migrate/rule"
 	"github.com/tablehaul/tablehaul/replication"
+	"github.com/tablehaul/tablehaul/replication/projection"
 	"github.com/tablehaul/tablehaul/topo"
 )
 
@@ -81,6 +82,29 @@ func (r *tenantRecord) restrict(t *replication.Table, of *rule.Rule) (*rule.Rule
 		return nil, &rule.ColumnError{Table: t.Name, Column: r.Column, What: "the tenants' column is not taken, or not there"}
 	}
 	return of.With(column, r.ID, r.Number)
+}
+
+// checkTenantKeys looks at unique keys that are not the tenant's own: another tenant's row may have the same value. That is an error of the stream then;
+// but where only the server can compare keys, a row would take the other one's place.
+func (c *creation) checkTenantKeys(s *sourceState, t *projection.Table) {
+	if c.tenant == nil {
+		return
+	}
+	column := slices.IndexFunc(t.Target.Columns, func(x replication.Column) bool { return strings.EqualFold(x.Name, c.tenant.Column) })
+	for i, k := range append([]replication.Index{t.Target.Primary}, t.Target.Unique...) {
+		if slices.Contains(k.Columns, column) {
+			continue
+		}
+		f := Finding{
+			Code: CodeUniqueKey, Severity: SeverityWarning, Side: SideSource, Server: s.server.addr, Object: t.Target.Name,
+			Message: fmt.Sprintf("unique key %s of table %s does not have the tenants' column %s: rows of two tenants can't have the same value", ident(k.Name), ident(t.Target.Name), ident(c.tenant.Column)),
+			Fix:     "add the column to the key, if tenants come from different databases",
+		}
+		if i == 0 && !t.Target.Ordered {
+			f.Severity, f.Fix = SeverityError, "add the column to the key, or give the key's columns a binary collation"
+		}
+		c.fs.add(f)
+	}
 }
 
 // condition is true for the tenant's rows on the target.

@@ -131,10 +131,8 @@ func (m *Migrator) update(ctx context.Context, s *stream, o UpdateOptions) (chan
 			refused = &RefusedError{Workflow: s.name().String(), State: st, Command: "update"}
 			return
 		}
-		if o.OnDDL != nil && executes(*o.OnDDL) {
-			if refused = s.record.plainDDL(); refused != nil {
-				return
-			}
+		if refused = s.record.checkPolicies(o.OnDDL, o.OnDrift); refused != nil {
+			return
 		}
 		refused = changeRecord(row, s, func(rec *record) { changed = o.apply(rec) })
 		if refused != nil || !changed {
