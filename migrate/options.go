@@ -127,9 +127,12 @@ type CreateOptions struct {
 	// SourceTimeZone is an IANA name, such as "Europe/Berlin": DATETIME values of the source are times in that
 	// zone and become UTC on the target. Empty copies them as they are.
 	SourceTimeZone string
-	// TabletTypes are the kinds of source servers to read from, best first; default replica, then primary.
+	// TabletTypes are the kinds of source servers to read from, best first; default replica, then primary. A server that does not
+	// answer, has stopped replicating, has settings that do not do, or lacks what was read before is passed over for the next; one that is more
+	// than 30 s behind is taken only when no other can be.
 	TabletTypes []topo.TabletType
-	// Cells of the source cluster to look for servers in; default all.
+	// Cells of the source cluster to look for servers in, or aliases of cells, best first; default all. They do not matter when
+	// primary is the only type.
 	Cells []string
 	// DryRun makes the checks and the plan and changes nothing.
 	DryRun bool
