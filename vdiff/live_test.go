@@ -20,13 +20,50 @@ import (
 // A replay is a stream in small: it repeats on the target what a single writer commits on the source, some
 // transactions later.
 type replay struct {
+	signal
+	applied replication.Position
+	queue   chan replayed
+}
+
+// A signal guards what somebody waits for. The zero value is ready.
+type signal struct {
 	mu struct {
 		sync.Mutex
-		applied replication.Position
-		// changed is closed when applied changes.
+		// changed is closed when something changes; nil if nobody waits.
 		changed chan struct{}
 	}
-	queue chan replayed
+}
+
+// change calls f, and wakes those who wait.
+func (s *signal) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	if s.mu.changed != nil {
+		close(s.mu.changed)
+		s.mu.changed = nil
+	}
+}
+
+// wait waits until done says so; it is asked after each change.
+func (s *signal) wait(ctx context.Context, done func() bool) error {
+	for {
+		s.mu.Lock()
+		if done() {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.mu.changed == nil {
+			s.mu.changed = make(chan struct{})
+		}
+		changed := s.mu.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 type replayed struct {
@@ -35,25 +72,11 @@ type replayed struct {
 }
 
 func newReplay(start replication.Position, lag int) *replay {
-	r := &replay{queue: make(chan replayed, lag)}
-	r.mu.applied, r.mu.changed = start, make(chan struct{})
-	return r
+	return &replay{applied: start, queue: make(chan replayed, lag)}
 }
 
 func (r *replay) waitApplied(ctx context.Context, _ string, p replication.Position) error {
-	for {
-		r.mu.Lock()
-		applied, changed := r.mu.applied, r.mu.changed
-		r.mu.Unlock()
-		if p.IsZero() || applied.Covers(p) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	return r.wait(ctx, func() bool { return p.IsZero() || r.applied.Covers(p) })
 }
 
 // apply runs what was queued until the queue is closed.
@@ -65,11 +88,7 @@ func (r *replay) apply(ctx context.Context, db *sql.DB) error {
 		if err := transaction(ctx, db, q.statements); err != nil {
 			return fmt.Errorf("target: %w", err)
 		}
-		r.mu.Lock()
-		r.mu.applied = q.position
-		close(r.mu.changed)
-		r.mu.changed = make(chan struct{})
-		r.mu.Unlock()
+		r.change(func() { r.applied = q.position })
 	}
 	return nil
 }

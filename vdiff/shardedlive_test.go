@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,14 +22,10 @@ type stream struct {
 	source  *sql.DB
 	targets []*sql.DB
 	queues  []chan *commit
-	mu      struct {
-		sync.Mutex
-		// started counts the transactions that may be visible, applied those that each target shard has.
-		started int
-		applied []int
-		// changed is closed when applied changes.
-		changed chan struct{}
-	}
+	signal
+	// started counts the transactions that may be visible, applied those that each target shard has.
+	started int
+	applied []int
 	// rows are the columns of each row that is there.
 	rows map[int]*movingRow
 }
@@ -41,32 +36,22 @@ type movingRow struct{ c, v int }
 type commit struct{ on [][]string }
 
 func newStream(source *sql.DB, targets []*sql.DB) *stream {
-	s := &stream{source: source, targets: targets, rows: map[int]*movingRow{}}
+	s := &stream{source: source, targets: targets, applied: make([]int, len(targets)), rows: map[int]*movingRow{}}
 	for range targets {
 		s.queues = append(s.queues, make(chan *commit, 20))
 	}
-	s.mu.applied, s.mu.changed = make([]int, len(targets)), make(chan struct{})
 	return s
 }
 
 // waitApplied waits until every target shard has what was visible when it was called.
 func (s *stream) waitApplied(ctx context.Context) error {
-	s.mu.Lock()
-	want := s.mu.started
-	s.mu.Unlock()
-	for {
-		s.mu.Lock()
-		done, changed := slices.Min(s.mu.applied) >= want, s.mu.changed
-		s.mu.Unlock()
-		if done {
-			return nil
+	want := -1
+	return s.wait(ctx, func() bool {
+		if want < 0 {
+			want = s.started
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		return slices.Min(s.applied) >= want
+	})
 }
 
 // apply repeats transactions on one target shard until the queue is closed.
@@ -80,11 +65,7 @@ func (s *stream) apply(ctx context.Context, shard int) error {
 				return fmt.Errorf("target %d: %w", shard, err)
 			}
 		}
-		s.mu.Lock()
-		s.mu.applied[shard]++
-		close(s.mu.changed)
-		s.mu.changed = make(chan struct{})
-		s.mu.Unlock()
+		s.change(func() { s.applied[shard]++ })
 	}
 	return nil
 }
@@ -106,12 +87,10 @@ func (s *stream) write(ctx context.Context, rnd *rand.Rand, ids []int, stop <-ch
 				id = ids[rnd.IntN(10)]
 			}
 			if id%500 != 0 {
-				statements = append(statements, s.change(rnd, id, c))
+				statements = append(statements, s.alter(rnd, id, c))
 			}
 		}
-		s.mu.Lock()
-		s.mu.started++
-		s.mu.Unlock()
+		s.change(func() { s.started++ })
 		if err := transaction(ctx, s.source, statements); err != nil {
 			return n, fmt.Errorf("source: %w", err)
 		}
@@ -130,8 +109,8 @@ func (s *stream) write(ctx context.Context, rnd *rand.Rand, ids []int, stop <-ch
 	}
 }
 
-// change changes a row: mostly, it moves to another shard.
-func (s *stream) change(rnd *rand.Rand, id int, c *commit) string {
+// alter changes a row: mostly, it moves to another shard.
+func (s *stream) alter(rnd *rand.Rand, id int, c *commit) string {
 	was := s.rows[id]
 	add := func(shard int, format string, args ...any) {
 		c.on[shard] = append(c.on[shard], fmt.Sprintf(format, args...))
