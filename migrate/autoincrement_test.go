@@ -213,3 +213,45 @@ func TestParseID(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseSequence(f *testing.F) {
+	for _, s := range []string{"t_seq", "seqs.t_seq", "`a``b`.`c`", "source-ks.my-seq1", "a.", "`", "a`b`", "a/*x*/.b", "1.2"} {
+		f.Add(s, "my ks")
+	}
+	f.Fuzz(func(t *testing.T, text, keyspace string) {
+		_, _, _ = parseSequence(text)
+		if text == "" || keyspace == "" {
+			return
+		}
+		s := sequenceRecord{Keyspace: keyspace, Name: text}
+		if ks, name, ok := parseSequence(s.reference()); !ok || ks != keyspace || name != text {
+			t.Errorf("%q is read as %q, %q, %v", s.reference(), ks, name, ok)
+		}
+	})
+}
+
+func FuzzWithoutAutoIncrement(f *testing.F) {
+	f.Add(awkwardTable)
+	f.Add("CREATE TABLE `t` (\n  `id` int AUTO_INCREMENT=,\n KEY (`id`)\n) AUTO_INCREMENT=")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseCreate(text)
+		if err != nil {
+			return
+		}
+		out := c.withoutAutoIncrement()
+		if out.autoIncrement() != "" {
+			t.Errorf("%q still counts", text)
+		}
+		// What is left is in the text in the same order.
+		rest := text
+		for _, d := range out.defs {
+			for _, word := range strings.Fields(d.text) {
+				_, after, ok := strings.Cut(rest, word)
+				if !ok {
+					t.Fatalf("%q has no %q", text, word)
+				}
+				rest = after
+			}
+		}
+	})
+}

@@ -385,7 +385,11 @@ func cutWord(s, word string) string {
 			t.next()
 			t.next()
 		}
-		return s[:from] + s[t.i:]
+		rest := s[t.i:]
+		if rest != "" && strings.IndexByte(" \t\r\n", rest[0]) < 0 {
+			rest = " " + rest
+		}
+		return s[:from] + rest
 	}
 }
 
