@@ -36,7 +36,7 @@ var allowed = map[string]string{
 	"replication/replicationtest":         "replication internal/serverbin",
 	"replication/replicationtest/servers": "internal/serverbin",
 
-	"migrate": "topo topo/memorytopo topo/etcdtopo topo/vindex mount migrate/routing replication replication/source replication/target " +
+	"migrate": "topo topo/memorytopo topo/etcdtopo topo/vindex mount migrate/routing migrate/rule replication replication/projection replication/source replication/target " +
 		"internal/mysqlconn internal/mysqlerr internal/retry internal/sidecar internal/sqltext internal/vttablet",
 	"migrate/routing": "replication topo topo/vindex",
 	"migrate/rule":    "replication internal/sqltext",
@@ -173,7 +173,9 @@ func mayInTest(pkg, target string) bool {
 		return true
 	case target == "internal/golden", target == "topo/memorytopo", target == "internal/mysqlconn":
 		return true
-	case pkg == "migrate/routing" && target == "replication/source":
+	case (pkg == "migrate/routing" || pkg == "migrate/rule") && target == "replication/source":
+		return true
+	case pkg == "migrate" && target == "vdiff": // which is what a user compares a workflow with
 		return true
 	case target == "topo/etcdtopo":
 		return pkg != "replication" && !strings.HasPrefix(pkg, "replication/")
