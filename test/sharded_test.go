@@ -6,10 +6,12 @@ import (
 	"flag"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tablehaul/tablehaul/internal/retry"
 	"github.com/tablehaul/tablehaul/migrate"
 )
 
@@ -18,6 +20,9 @@ var (
 	shardedKills = flag.Int("sharded.kills", 4, "TestSharded: how many times it kills the worker or a target server during the copy, and half as often after it")
 	shardedSeed  = flag.Uint64("sharded.seed", 0, "TestSharded: seed of what is written; 0 draws one")
 )
+
+// writeEvery is how often a writer of one source shard commits a transaction.
+const writeEvery = 40 * time.Millisecond
 
 var fourShards = []string{"-40", "40-80", "80-c0", "c0-"}
 
@@ -47,7 +52,7 @@ func (l *reshardLab) underFire(t *testing.T, w *reshardWorker) {
 	}
 	var stops []func()
 	for _, r := range all {
-		stops = append(stops, r.write(t, seed, *shardedRows, 20*time.Millisecond))
+		stops = append(stops, r.write(t, seed, *shardedRows, writeEvery))
 		r.create(t)
 	}
 	l.killWhileCopying(t, w, all)
@@ -79,27 +84,9 @@ func (l *reshardLab) underFire(t *testing.T, w *reshardWorker) {
 func (l *reshardLab) killWhileCopying(t *testing.T, w *reshardWorker, all []*reshard) {
 	t.Helper()
 	total := len(all) * *shardedRows * 2 // orders, and half as many names and events
-	have := 0
-	for i := range *shardedKills {
+	for i, have := 0, 0; i < *shardedKills; i++ {
 		want := have + (total-have)/(*shardedKills-i+2)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		asked := 0
-		err := until(ctx, func() (bool, error) {
-			have = 0
-			for _, r := range all {
-				have += r.arrived(t)
-				if asked%50 == 49 {
-					r.status(t)
-				}
-			}
-			asked++
-			return have >= want, nil
-		})
-		cancel()
-		if err != nil {
-			t.Fatalf("blow %d, after %d of %d rows: %v", i+1, have, total, err)
-		}
-		if have > total*9/10 {
+		if have = l.awaitRows(t, want, all...); have > total*9/10 {
 			t.Fatalf("%d of %d rows are copied before blow %d: the test needs more rows", have, total, i+1)
 		}
 		t.Logf("blow %d after %d of %d rows", i+1, have, total)
@@ -107,19 +94,44 @@ func (l *reshardLab) killWhileCopying(t *testing.T, w *reshardWorker, all []*res
 	}
 }
 
-// arrived is how many rows of the larger tables the target shards have.
-func (r *reshard) arrived(t *testing.T) (rows int) {
+// awaitRows waits until that many rows of the larger tables are on the target shards, and returns how many there are.
+func (l *reshardLab) awaitRows(t *testing.T, want int, all ...*reshard) (have int) {
 	t.Helper()
-	for _, s := range r.targets {
-		for _, table := range []string{"orders", "names", "events"} {
-			n := 0
-			if err := s.DB.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+s.Database+"."+table).Scan(&n); err != nil {
-				t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	queries := [2]string{"SELECT 0", "SELECT 0"}
+	for _, r := range all {
+		for i, s := range r.targets {
+			for _, table := range []string{"orders", "names", "events"} {
+				queries[i%2] += " + (SELECT COUNT(*) FROM " + s.Database + "." + table + ")"
 			}
-			rows += n
 		}
 	}
-	return rows
+	asked := 0
+	err := until(ctx, func() (bool, error) {
+		have = 0
+		for i, s := range l.dst {
+			rows, err := s.Query(ctx, queries[i])
+			if err != nil {
+				return false, err
+			}
+			n, err := strconv.Atoi(rows[0][0])
+			if err != nil {
+				return false, err
+			}
+			have += n
+		}
+		if asked++; asked%40 == 0 {
+			for _, r := range all {
+				r.status(t) // fails in state Error
+			}
+		}
+		return have >= want, retry.Wait(ctx, 40*time.Millisecond)
+	})
+	if err != nil {
+		t.Fatalf("%d rows, want %d: %v", have, want, err)
+	}
+	return have
 }
 
 // blow kills the worker, or one of the target servers, or both.
@@ -145,11 +157,9 @@ func (l *reshardLab) blow(t *testing.T, w *reshardWorker, i int) {
 func (l *reshardLab) cancelled(t *testing.T) {
 	t.Helper()
 	r := l.newReshard(t, "given", []string{"0"}, fourShards, *shardedRows)
-	stop := r.write(t, 1, *shardedRows, 20*time.Millisecond)
+	stop := r.write(t, 1, *shardedRows, writeEvery)
 	r.create(t)
-	if err := until(t.Context(), func() (bool, error) { return r.arrived(t) > *shardedRows/10, nil }); err != nil {
-		t.Fatal(err)
-	}
+	l.awaitRows(t, *shardedRows/10, r)
 	if st := r.status(t); st == nil || st.State != migrate.StateCopying {
 		t.Errorf("it is not copying any more: %+v", st)
 	}
