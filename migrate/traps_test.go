@@ -192,8 +192,8 @@ func TestUnknownRecord(t *testing.T) {
 	c.clean()
 }
 
-// XA transactions that are prepared before Create and committed while the workflow runs arrive whole; one that nobody ever settles does not
-// matter.
+// XA transactions that are prepared before Create and committed while the workflow runs arrive whole, and so do those that a worker sees prepared and
+// another one committed; what nobody ever settles is in nobody's way.
 func TestCreateWhilePrepared(t *testing.T) {
 	c := newCluster(t, migrate.Options{}, smallSchema)
 	prepare := func(xid string, a int) {
@@ -208,7 +208,7 @@ func TestCreateWhilePrepared(t *testing.T) {
 		t.Errorf("warnings are %+v", res.Warnings)
 	}
 	c.src.MustExec(t, "FLUSH BINARY LOGS")
-	c.run(c.m)
+	stop := c.run(c.m)
 	if err := c.workflow().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -222,5 +222,20 @@ func TestCreateWhilePrepared(t *testing.T) {
 	if got := one(t, c.dst, "SELECT COUNT(*) FROM "+c.vt+".plain WHERE a >= 100"); got != "4" {
 		t.Errorf("%s rows of XA transactions are there, want 4", got)
 	}
-	c.src.MustExec(t, "XA ROLLBACK 'never'")
+	prepare("between", 400)
+	prepare("never2", 500)
+	c.caughtUp()
+	stop()
+	c.src.MustExec(t, "FLUSH BINARY LOGS")
+	c.run(c.migrator(migrate.Options{}))
+	c.src.MustExec(t, "XA COMMIT 'between'; INSERT INTO "+c.db+".plain VALUES (8, 8)")
+	c.caughtUp()
+	c.equal("customer", "plain")
+	if got := one(t, c.dst, "SELECT COUNT(*) FROM "+c.vt+".plain WHERE a = 400"); got != "2" {
+		t.Errorf("%s rows are there, want 2", got)
+	}
+	if _, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{}); err != nil {
+		t.Errorf("while two are prepared: %v", err)
+	}
+	c.src.MustExec(t, "XA ROLLBACK 'never'; XA ROLLBACK 'never2'")
 }

@@ -59,7 +59,8 @@ func (p LogPos) String() string { return fmt.Sprintf("%s/%d:%d", p.Server, p.Fil
 // reader has come as far as End (GTID is zero then, and there are no changes).
 type Transaction struct {
 	GTID GTID
-	// Prepared is the GTID of the XA PREPARE whose COMMIT or ROLLBACK this is; both take effect together.
+	// Prepared is the GTID of the XA PREPARE whose COMMIT or ROLLBACK this is. It came as a transaction of its own, without
+	// changes, unless that was before the position that reading started from.
 	Prepared GTID
 	// End is the place right after the transaction in the source's log.
 	End LogPos

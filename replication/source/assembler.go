@@ -27,10 +27,12 @@ type assembler struct {
 	unlogged bool
 	tables   map[string]*replication.Table
 	names    []string
-	// have holds the transactions that the reader has yielded; emit yields another, news tells of progress.
-	have replication.Position
-	emit func(*replication.Transaction) error
-	news func(*replication.Transaction) error
+	// have holds the transactions that the reader has yielded; emit yields another, news tells of progress. Again are
+	// those of them that were prepared only, and are sent once more for the sake of their rows.
+	have  replication.Position
+	again map[replication.GTID]bool
+	emit  func(*replication.Transaction) error
+	news  func(*replication.Transaction) error
 	// recheck compares a table with its definition on the server, after a DDL.
 	recheck func(name string) error
 
@@ -56,9 +58,9 @@ type assembler struct {
 func newAssembler(schema string, tables []*replication.Table, server string, have replication.Position) *assembler {
 	a := &assembler{
 		schema: schema, tables: make(map[string]*replication.Table, len(tables)), have: have,
-		pos:      replication.LogPos{Server: server},
-		memory:   16 << 20,
-		prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string),
+		pos:    replication.LogPos{Server: server},
+		memory: 16 << 20,
+		again:  make(map[replication.GTID]bool), prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string),
 	}
 	for _, t := range tables {
 		a.tables[t.Name] = t

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"regexp"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -74,8 +75,10 @@ type logReader struct {
 	clock clock
 	// sought is where an XA transaction was last committed whose first part had to be looked for.
 	sought replication.LogPos
-	// open are the first parts of others that were found on the way, and were not settled then, by xid.
-	open map[string]replication.GTID
+	// open are the first parts of others that were found on the way, and were not settled then, by xid; again are those whose rows
+	// are needed on the next connection.
+	open  map[string]replication.GTID
+	again map[replication.GTID]bool
 }
 
 // run ends with an error, always.
@@ -127,12 +130,16 @@ func (r *logReader) connect(ctx context.Context) error {
 		stop()
 		_ = d.client.Close()
 	}()
-	server, checksum, err := checkServer(d.client, r.have)
+	server, checksum, err := checkServer(d.client, r.from())
+	if errors.Is(err, replication.ErrPositionGone) && len(r.again) > 0 {
+		clear(r.again) // they may never be committed
+		server, checksum, err = checkServer(d.client, r.have)
+	}
 	if err == nil {
 		err = r.checkEnd(d.client, server)
 	}
 	if err == nil {
-		err = d.start(r.have, src.opts.Heartbeat, checksum)
+		err = d.start(r.from(), src.opts.Heartbeat, checksum)
 	}
 	if err != nil {
 		return err
@@ -146,9 +153,18 @@ func (r *logReader) connect(ctx context.Context) error {
 	src.opts.Logger.Info("log reader connected", slog.String("source", src.cfg.String()), slog.String("server", server))
 	a := r.assembler(ctx, server)
 	a.checksum = checksum == checksumCRC32
-	defer func() { r.have, r.last = a.have, a.last }()
+	defer func() { r.have, r.last, r.again = a.have, a.last, a.unsettled() }()
 	defer a.close()
 	return r.events(d, a)
+}
+
+// from is the position that the server is to send the log from.
+func (r *logReader) from() replication.Position {
+	from := r.have
+	for g := range r.again {
+		from = from.Without(g)
+	}
+	return from
 }
 
 // checkEnd checks that the log of a server that was read from before still reaches as far. One that was reset may have the
@@ -206,6 +222,7 @@ func (r *logReader) events(d *dump, a *assembler) error {
 func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 	src := r.source
 	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
+	maps.Copy(a.again, r.again)
 	a.fold, a.last, a.stale = src.fold, r.last, r.stale
 	a.unlogged = !src.logsCascades
 	a.memory, a.dir = src.opts.TransactionBytes, src.opts.SpillDir

@@ -51,7 +51,7 @@ func (a *assembler) begin(ev *gobinlog.GTIDEvent, h *gobinlog.EventHeader) error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformedEvent, err)
 	}
-	a.group = &group{gtid: gtid, known: a.have.Contains(gtid), committed: time.Unix(int64(h.Timestamp), 0)}
+	a.group = &group{gtid: gtid, known: a.have.Contains(gtid) && !a.again[gtid], committed: time.Unix(int64(h.Timestamp), 0)}
 	if us := ev.ImmediateCommitTimestamp; us > 0 {
 		a.group.committed = time.UnixMicro(int64(us))
 	}
@@ -213,11 +213,20 @@ func (a *assembler) prepare(body []byte) error {
 		return err
 	}
 	a.prepared[id] = g
+	if a.have.Contains(g.gtid) { // it is read again
+		delete(a.again, g.gtid)
+		return nil
+	}
+	// It changes nothing by itself. If reading starts after it some day, its rows are looked for (logReader.seekPrepared): a
+	// position that leaves it out would never cover what the server has executed, as long as it is not settled.
+	if err := a.emit(&replication.Transaction{GTID: g.gtid, End: a.end(), Committed: g.committed}); err != nil {
+		return err
+	}
+	a.have = a.have.Add(g.gtid)
 	return nil
 }
 
-// settle handles XA COMMIT and XA ROLLBACK. The rows of the prepared part take effect here, and the GTIDs
-// of both parts count together: whoever stops before that gets the prepared part sent again.
+// settle handles XA COMMIT and XA ROLLBACK. The rows of the prepared part take effect here.
 func (a *assembler) settle(s *statement) error {
 	g := a.group
 	p := a.prepared[s.name]
@@ -230,14 +239,11 @@ func (a *assembler) settle(s *statement) error {
 	}
 	a.group = nil
 	delete(a.prepared, s.name)
-	switch {
-	case p == nil:
+	if p == nil {
 		return a.yield(g)
-	case g.known:
-		return a.yield(p) // committed before the start position, which had the commit only
 	}
 	g.prepared = p.gtid
-	if s.kind == stmtXACommit {
+	if s.kind == stmtXACommit && !g.known { // a position that has the commit has the rows
 		g.changes, g.ddl, g.replaced = p.changes, p.ddl, p.replaced
 		return a.yield(g)
 	}

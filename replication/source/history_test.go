@@ -41,14 +41,14 @@ func testXAOverRestart(t *testing.T, f *fixture) {
 	_, from := f.end(s)
 	f.exec("XA START 'k1'", "INSERT INTO t VALUES (1,'a')", "XA END 'k1'", "XA PREPARE 'k1'")
 	f.exec("XA START 'k2'", "INSERT INTO t VALUES (2,'b')", "XA END 'k2'", "XA PREPARE 'k2'", "INSERT INTO t VALUES (3,'c')")
-	wantLog(t, f.log(s, from), "+(id=3, v='c') ")
+	wantLog(t, f.log(s, from), "", "", "+(id=3, v='c') ")
 	f.srv.Kill9()
 	f.srv.MustRestart(t)
 	if n := len(f.srv.MustQuery(t, "XA RECOVER")); n != 2 {
 		t.Fatalf("%d prepared transactions are left", n)
 	}
 	f.exec("XA ROLLBACK 'k2'", "XA COMMIT 'k1'", "SET SESSION binlog_transaction_compression=ON", "UPDATE t SET v='d' WHERE id=1")
-	want := []string{"+(id=3, v='c') ", "xa ", "+(id=1, v='a') xa ", "(id=1, v='a')>(id=1, v='d') "}
+	want := []string{"", "", "+(id=3, v='c') ", "xa ", "+(id=1, v='a') xa ", "(id=1, v='a')>(id=1, v='d') "}
 	wantLog(t, f.log(s, from), want...)
 	small := f.openWith(source.Options{TransactionBytes: 1, Heartbeat: 100 * time.Millisecond})
 	wantLog(t, f.log(small, from), want...)

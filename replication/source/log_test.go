@@ -102,7 +102,7 @@ func TestTransactionBoundaries(t *testing.T) {
 		{
 			"xa two phases",
 			[]string{"XA START 'x1'", "INSERT INTO t VALUES (1,'a')", "XA END 'x1'", "XA PREPARE 'x1'", "INSERT INTO other VALUES (5)", "XA COMMIT 'x1'"},
-			[]string{"", "+(id=1, v='a') xa "},
+			[]string{"", "", "+(id=1, v='a') xa "},
 		},
 		{
 			"xa one phase",
@@ -112,7 +112,7 @@ func TestTransactionBoundaries(t *testing.T) {
 		{
 			"xa rollback",
 			[]string{"XA START 'x3','b''c'", "INSERT INTO t VALUES (1,'a')", "XA END 'x3','b''c'", "XA PREPARE 'x3','b''c'", "XA ROLLBACK 'x3','b''c'", "INSERT INTO t VALUES (2,'b')"},
-			[]string{"xa ", "+(id=2, v='b') "},
+			[]string{"", "xa ", "+(id=2, v='b') "},
 		},
 		{
 			"compressed",
@@ -122,7 +122,7 @@ func TestTransactionBoundaries(t *testing.T) {
 		{
 			"compressed xa",
 			[]string{"SET SESSION binlog_transaction_compression=ON", "XA START 'c1'", "INSERT INTO t VALUES (1,'a')", "XA END 'c1'", "XA PREPARE 'c1'", "XA COMMIT 'c1'"},
-			[]string{"+(id=1, v='a') xa "},
+			[]string{"", "+(id=1, v='a') xa "},
 		},
 		{
 			"routine and unknown statements",
@@ -187,7 +187,7 @@ func TestTransactionBoundaries(t *testing.T) {
 				"ROLLBACK TO s", "COMMIT", "CREATE TABLE ctas (PRIMARY KEY(id)) SELECT * FROM t", "XA START 'c2'", "DELETE FROM t", "XA END 'c2'", "XA PREPARE 'c2'", "XA ROLLBACK 'c2'",
 				"XA START 'c3'", "DELETE FROM t", "XA END 'c3'", "XA COMMIT 'c3' ONE PHASE",
 			},
-			[]string{"DDL[t] ", "+(id=1, v='a') ", "", "xa ", "-(id=1, v='a') "},
+			[]string{"DDL[t] ", "+(id=1, v='a') ", "", "", "xa ", "-(id=1, v='a') "},
 		},
 		{
 			"the log rotates between dependent transactions",
@@ -254,9 +254,12 @@ func TestPreparedAcrossRestarts(t *testing.T) {
 	_, from := f.end(s)
 	f.exec("INSERT INTO t VALUES (1,'a')", "XA START 'r1'", "INSERT INTO t VALUES (2,'b')", "XA END 'r1'", "XA PREPARE 'r1'", "INSERT INTO t VALUES (3,'c')")
 	list := f.log(s, from)
-	wantLog(t, list, "+(id=1, v='a') ", "+(id=3, v='c') ")
+	wantLog(t, list, "+(id=1, v='a') ", "", "+(id=3, v='c') ")
 	for _, x := range list {
 		from = from.Add(x.GTID)
+	}
+	if _, now := f.end(s); !from.Equal(now) {
+		t.Errorf("transactions lead to %s while one is prepared, the server is at %s", from, now)
 	}
 	f.exec("XA COMMIT 'r1'", "INSERT INTO t VALUES (4,'d')")
 	wantLog(t, f.log(s, from), "+(id=2, v='b') xa ", "+(id=4, v='d') ")

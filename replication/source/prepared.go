@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 
 	gobinlog "github.com/go-mysql-org/go-mysql/replication"
@@ -21,7 +22,7 @@ func (e *preparedError) Error() string { return ErrPreparedBefore.Error() + ": "
 func (e *preparedError) Is(target error) bool { return target == ErrPreparedBefore }
 
 // seekPrepared is for an XA transaction that is committed after the start position and was prepared before it: it finds the first
-// part in an older piece of the log, and takes it off the position, so that the server sends it again. Then the error is
+// part in an older piece of the log, and has the server send it again. Then the error is
 // nil; otherwise it is err, or why the log can't be searched.
 func (r *logReader) seekPrepared(ctx context.Context, err error) error {
 	at, ok := errors.AsType[*LogError](err)
@@ -46,8 +47,17 @@ func (r *logReader) seekPrepared(ctx context.Context, err error) error {
 		return err
 	}
 	delete(r.open, lacking.xid)
-	r.have, r.sought = r.have.Without(g), at.Pos
+	r.again[g], r.sought = true, at.Pos
 	return nil
+}
+
+// unsettled are the transactions that are prepared, and those that are to come once more.
+func (a *assembler) unsettled() map[replication.GTID]bool {
+	list := maps.Clone(a.again)
+	for _, g := range a.prepared {
+		list[g.gtid] = true
+	}
+	return list
 }
 
 // search reads the log backwards, file by file, from a place on, until it has passed the first part of an XA transaction. It returns the
