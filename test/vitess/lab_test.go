@@ -13,6 +13,7 @@ type lab struct {
 	t           *testing.T
 	etcd, other *replicationtest.Etcd
 	eastCluster *cluster
+	eastFilled  bool
 	westCluster *cluster
 	plainServer *replicationtest.Server
 }
@@ -80,6 +81,10 @@ func TestVitess(t *testing.T) {
 	}{
 		{"vindexes", testVindexes},
 		{"locks", testLocks},
+		{"records", testRecords},
+		{"mounted vitess", testMountedVitess},
+		{"vitess source", testVitessSource},
+		{"vitess to vitess", testVitessToVitess},
 		{"unsharded target", testUnshardedTarget},
 		{"sharded target", testShardedTarget},
 		{"sequences", testSequences},
