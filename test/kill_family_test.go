@@ -57,21 +57,7 @@ func TestKillFamily(t *testing.T) {
 		t.Fatal(err)
 	}
 	writer := startFamilyWriter(t, c.src, size)
-	copied, rows := int64(0), int64(70*size)
-	for i := range kills {
-		kill := c.worker(t)
-		want := copied + rand.Int64N(rows/int64(kills))
-		c.watch(t, wf, 20*time.Millisecond, func(st *migrate.Status) bool {
-			copied = max(copied, rowsCopied(st))
-			if st.State == migrate.StateRunning {
-				t.Fatalf("everything was copied before kill %d: the test needs more rows", i+1)
-			}
-			return copied > want
-		})
-		pause(t, time.Duration(rand.IntN(50_000))*time.Microsecond)
-		kill()
-		t.Logf("kill %d after %d rows, %d transactions written", i+1, copied, writer.written.Load())
-	}
+	c.killWorkers(t, wf, kills, int64(70*size))
 	kill := c.worker(t)
 	c.watch(t, wf, 50*time.Millisecond, func(st *migrate.Status) bool { return st.State == migrate.StateRunning })
 	kill()

@@ -29,22 +29,7 @@ func TestKillWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	load := replicationtest.StartLoad(t, c.src.DB(t), "shop", replicationtest.LoadOptions{Rate: 80, Writers: 2})
-	copied := int64(0)
-	for i := range kills {
-		kill := c.worker(t)
-		// A random part of a twentieth of the copy, then a random moment.
-		want := copied + rand.Int64N(50_000/kills)
-		c.watch(t, wf, 20*time.Millisecond, func(st *migrate.Status) bool {
-			copied = max(copied, rowsCopied(st))
-			if st.State == migrate.StateRunning {
-				t.Fatalf("everything was copied before kill %d: the test needs more rows", i+1)
-			}
-			return copied > want
-		})
-		pause(t, time.Duration(rand.IntN(50_000))*time.Microsecond)
-		kill()
-		t.Logf("kill %d after %d rows", i+1, copied)
-	}
+	c.killWorkers(t, wf, kills, 50_000)
 	kill := c.worker(t)
 	c.watch(t, wf, 50*time.Millisecond, func(st *migrate.Status) bool { return st.State == migrate.StateRunning })
 	report, err := vdiff.New(wf).Create(t.Context(), vdiff.Options{})
@@ -66,6 +51,27 @@ func TestKillWorker(t *testing.T) {
 	}
 	if keys := c.dst.MustQuery(t, "SHOW INDEX FROM vt_commerce.a WHERE Key_name IN ('k','u')"); len(keys) != 2 {
 		t.Errorf("the deferred keys of a: %v", keys)
+	}
+}
+
+// killWorkers has the workflow copied by one worker after the other, and kills each after a random part of the rows and at a random
+// moment, so that about half of the rows are copied in the end.
+func (c *cluster) killWorkers(t *testing.T, wf *migrate.Workflow, kills int, rows int64) {
+	t.Helper()
+	copied := int64(0)
+	for i := range kills {
+		kill := c.worker(t)
+		want := copied + rand.Int64N(rows/int64(kills))
+		c.watch(t, wf, 20*time.Millisecond, func(st *migrate.Status) bool {
+			copied = max(copied, rowsCopied(st))
+			if st.State == migrate.StateRunning {
+				t.Fatalf("everything was copied before kill %d: the test needs more rows", i+1)
+			}
+			return copied > want
+		})
+		pause(t, time.Duration(rand.IntN(50_000))*time.Microsecond)
+		kill()
+		t.Logf("kill %d after %d rows", i+1, copied)
 	}
 }
 

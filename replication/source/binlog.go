@@ -86,7 +86,7 @@ func (r *logReader) run(ctx context.Context) error {
 	backoff := retry.Backoff{Max: r.source.opts.ReadTimeout}
 	for failures := 0; ; {
 		before := r.last
-		err := mark(ctx, r.seekPrepared(ctx, r.connect(ctx)))
+		err := mark(ctx, r.seekPrepared(ctx, r.dialed(ctx, func(d *dump) error { return r.read(ctx, d) })))
 		if err == nil {
 			continue
 		}
@@ -118,10 +118,9 @@ func retriable(err error) bool {
 		!errors.Is(err, replication.ErrPositionGone) && !errors.Is(err, replication.ErrHistory)
 }
 
-// connect reads the log over one connection until it ends.
-func (r *logReader) connect(ctx context.Context) error {
-	src := r.source
-	d, err := dialDump(ctx, src.cfg, src.opts.ReadTimeout)
+// dialed calls f with a connection of its own, which ends with ctx.
+func (r *logReader) dialed(ctx context.Context, f func(*dump) error) error {
+	d, err := dialDump(ctx, r.source.cfg, r.source.opts.ReadTimeout)
 	if err != nil {
 		return err
 	}
@@ -130,6 +129,12 @@ func (r *logReader) connect(ctx context.Context) error {
 		stop()
 		_ = d.client.Close()
 	}()
+	return f(d)
+}
+
+// read reads the log over one connection until it ends.
+func (r *logReader) read(ctx context.Context, d *dump) error {
+	src := r.source
 	server, checksum, err := checkServer(d.client, r.from())
 	if errors.Is(err, replication.ErrPositionGone) && len(r.again) > 0 {
 		clear(r.again) // they may never be committed
@@ -153,8 +158,8 @@ func (r *logReader) connect(ctx context.Context) error {
 	src.opts.Logger.Info("log reader connected", slog.String("source", src.cfg.String()), slog.String("server", server))
 	a := r.assembler(ctx, server)
 	a.checksum = checksum == checksumCRC32
-	defer func() { r.have, r.last, r.again = a.have, a.last, a.unsettled() }()
 	defer a.close()
+	defer func() { r.have, r.last, r.again = a.have, a.last, a.unsettled() }()
 	return r.events(d, a)
 }
 

@@ -1,10 +1,12 @@
 package source_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -263,6 +265,40 @@ func TestPreparedAcrossRestarts(t *testing.T) {
 	}
 	f.exec("XA COMMIT 'r1'", "INSERT INTO t VALUES (4,'d')")
 	wantLog(t, f.log(s, from), "+(id=2, v='b') xa ", "+(id=4, v='d') ")
+}
+
+// TestPreparedAcrossConnections loses the connection while a transaction is prepared: it is sent again, without a search in older logs.
+func TestPreparedAcrossConnections(t *testing.T) {
+	f := newFixture(t)
+	f.exec("CREATE TABLE t (id int primary key, v varchar(20))")
+	var log bytes.Buffer
+	s := f.openWith(source.Options{Heartbeat: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	_, from := f.end(s)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	f.exec("XA START 'c1'", "INSERT INTO t VALUES (1,'a')", "XA END 'c1'", "XA PREPARE 'c1'", "INSERT INTO t VALUES (2,'b')")
+	var list []*replication.Transaction
+	for x, err := range s.Transactions(ctx, from) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.GTID.IsZero() {
+			continue
+		}
+		if list = append(list, x); len(list) == 3 {
+			break
+		}
+		if len(list) == 2 {
+			for _, id := range f.srv.MustQuery(t, "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'") {
+				f.exec("KILL " + id[0])
+			}
+			f.exec("FLUSH BINARY LOGS", "XA COMMIT 'c1'")
+		}
+	}
+	wantLog(t, list, "", "+(id=2, v='b') ", "+(id=1, v='a') xa ")
+	if n := strings.Count(log.String(), "log reader connected"); n < 2 || strings.Contains(log.String(), "looking for") {
+		t.Errorf("%d connections:\n%s", n, log.String())
+	}
 }
 
 // TestPreparedBeforeTheStart begins to read between XA PREPARE and XA COMMIT: the rows are looked for in older logs.

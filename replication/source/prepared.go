@@ -10,7 +10,6 @@ import (
 
 	gobinlog "github.com/go-mysql-org/go-mysql/replication"
 
-	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -92,7 +91,7 @@ func (r *logReader) search(ctx context.Context, xid string, end replication.LogP
 
 // logFiles are the names of the server's log files up to the one with the place, the newest first.
 func (r *logReader) logFiles(ctx context.Context, end replication.LogPos) (names []string, err error) {
-	err = r.dialed(ctx, end.Server, func(d *dump, _ string) error {
+	err = r.older(ctx, end.Server, func(d *dump, _ string) error {
 		result, err := d.client.Execute("SHOW BINARY LOGS")
 		if err != nil {
 			return err
@@ -122,7 +121,7 @@ func (r *logReader) readFile(ctx context.Context, name string, end replication.L
 	a.unknown = make(map[string]bool)
 	nothing := func(*replication.Transaction) error { return nil }
 	a.emit, a.news = nothing, nothing
-	err := r.dialed(ctx, end.Server, func(d *dump, checksum string) error {
+	err := r.older(ctx, end.Server, func(d *dump, checksum string) error {
 		if err := d.startFile(name, r.source.opts.Heartbeat, checksum); err != nil {
 			return err
 		}
@@ -160,24 +159,16 @@ func readUntil(d *dump, a *assembler, end replication.LogPos) error {
 	}
 }
 
-// dialed calls f with a connection of its own to a server.
-func (r *logReader) dialed(ctx context.Context, server string, f func(d *dump, checksum string) error) error {
-	src := r.source
-	d, err := dialDump(ctx, src.cfg, src.opts.ReadTimeout)
-	if err != nil {
-		return err
-	}
-	stop := mysqlconn.Watch(ctx, d.client.Conn.Conn)
-	defer func() {
-		stop()
-		_ = d.client.Close()
-	}()
-	have, checksum, err := checkServer(d.client, r.have)
-	if err == nil && have != server {
-		err = &ServerChangedError{Want: server, Have: have}
-	}
-	if err != nil {
-		return err
-	}
-	return f(d, checksum)
+// older calls f with a connection to a server for reading its older logs.
+func (r *logReader) older(ctx context.Context, server string, f func(d *dump, checksum string) error) error {
+	return r.dialed(ctx, func(d *dump) error {
+		have, checksum, err := checkServer(d.client, r.have)
+		if err == nil && have != server {
+			err = &ServerChangedError{Want: server, Have: have}
+		}
+		if err != nil {
+			return err
+		}
+		return f(d, checksum)
+	})
 }
