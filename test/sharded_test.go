@@ -186,8 +186,13 @@ func (l *reshardLab) cancelled(t *testing.T) {
 func (l *reshardLab) completeKilled(t *testing.T) {
 	t.Helper()
 	r := l.newReshard(t, "ended", []string{"-80", "80-"}, fourShards, 300)
+	have, before := r.sourceRows(t), l.rowsRead(t)
 	r.create(t)
 	r.await(t, "everything is copied", running)
+	// Countries are on both source shards, and are read from one.
+	if read := l.rowsRead(t) - before; read < have-100 || read > have+have/5 {
+		t.Errorf("the source has %d rows and %d were read for four target shards", have, read)
+	}
 	cmd := startWorker(t, workerConfig{Topology: l.etcd.Addr(), User: "root", Complete: r.wf.Name(), DieAt: migrate.StepPublish})
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the process that completes was to be killed: %v", err)
@@ -221,4 +226,32 @@ func (l *reshardLab) completeKilled(t *testing.T) {
 	}
 	r.compare(t)
 	l.nothingLeft(t)
+}
+
+// sourceRows is how many rows the source shards have.
+func (r *reshard) sourceRows(t *testing.T) (rows int) {
+	t.Helper()
+	for _, s := range r.sources {
+		for _, table := range reshardCheck {
+			n := 0
+			if err := s.DB.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+s.Database+"."+table.Name).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			rows += n
+		}
+	}
+	return rows
+}
+
+// rowsRead is how many rows both source servers have read from tables that are not their own.
+func (l *reshardLab) rowsRead(t *testing.T) (rows int) {
+	t.Helper()
+	for _, s := range l.src {
+		n, err := strconv.Atoi(s.MustQuery(t, "SHOW GLOBAL STATUS LIKE 'Innodb_rows_read'")[0][1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows += n
+	}
+	return rows
 }
