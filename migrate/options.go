@@ -107,7 +107,8 @@ type CreateOptions struct {
 	NoAutoStart bool
 	// OnDDL says what happens at a schema change on the source.
 	OnDDL replication.OnDDL
-	// OnDrift says what happens when the target does not hold what the stream has put there.
+	// OnDrift says what happens when the target does not hold what the stream has put there. With another policy than stop each such row is
+	// in the stream's log (Status), the newest 1,000 at least, and counted (StreamStatus.Drifts).
 	OnDrift replication.OnDrift
 	// RetryTime is the workflow's own Options.RetryTime; 0 leaves it to the process that runs the streams.
 	RetryTime time.Duration

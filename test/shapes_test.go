@@ -20,7 +20,7 @@ import (
 	"github.com/tablehaul/tablehaul/replication/target"
 )
 
-var largeRows = flag.Int("large.rows", 13, "how many rows of 2 MB TestShapes has in one transaction; 1000 take 20 GB of disk")
+var largeRows = flag.Int("large.rows", 13, "how many rows of 2 MB TestShapes has in one transaction; 1000 take 40 GB of disk")
 
 // TestShapes runs streams from one server to another, one after the other, through transactions of unusual shape and size.
 func TestShapes(t *testing.T) {
