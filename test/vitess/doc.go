@@ -9,9 +9,22 @@
 //	  legacy  0                                     customer  -80 (primary, replica)  80-
 //	cells in two etcds                            cells zone1 and zone2
 //
-// TestVitess runs one subtest for each thing that must hold; they share the lab and come in any order:
+// TestVitess runs one subtest for each thing that must hold; they share the lab:
 //
-//	go test -run TestVitess/vindexes -v
+//	vindexes          keyspace ids and shards of rows are those of vtgate, for every functional vindex; so are the refusals
+//	locks             the library's locks and those of Vitess's commands exclude each other
+//	records           Vitess reads what the library writes, and the other way round, mounts included; nothing gets lost
+//	mounted vitess    keyspaces, shards and servers of a mounted Vitess
+//	vitess source     out of a sharded Vitess, while a shard gets another primary and a tablet's server is killed
+//	vitess to vitess  between differently sharded keyspaces, while both ends get other primaries; ids go on by a sequence
+//	unsharded target  into a keyspace beside its vttablets, while it gets another primary, and the first one back
+//	cancel            nothing is left of a move that was given up
+//	sharded target    into two shards, of one of which the primary dies, of the other the vttablet
+//	sequences         AUTO_INCREMENT becomes a sequence, which vtgate uses
 //
-// It needs 4 GB of memory and, from built programs, about three minutes on two cores.
+// One of them alone, with the library's log and the errors of Vitess's programs:
+//
+//	VITESS_LOG=1 VITESS_BIN=~/.cache/tablehaul/vitess/v0.24.2 go test -run TestVitess/locks -v .
+//
+// It needs 4 GB of memory and about four minutes on two cores.
 package vitess

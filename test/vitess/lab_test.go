@@ -86,6 +86,7 @@ func TestVitess(t *testing.T) {
 		{"vitess source", testVitessSource},
 		{"vitess to vitess", testVitessToVitess},
 		{"unsharded target", testUnshardedTarget},
+		{"cancel", testCancel},
 		{"sharded target", testShardedTarget},
 		{"sequences", testSequences},
 	} {

@@ -51,6 +51,28 @@ func testUnshardedTarget(t *testing.T, l *lab) {
 	c.mustGate(t, "DELETE FROM commerce.orders WHERE id IN (-77, -78)", 2)
 }
 
+// testCancel gives up a move in the middle: Vitess sees nothing of it any more.
+func testCancel(t *testing.T, l *lab) {
+	c := l.west()
+	mv := newMover(t, c.topology(t))
+	l.mountPlain(t, mv.ts, "given_up", 3000)
+	l.plain().MustExec(t, "RENAME TABLE given_up.orders TO given_up.orders2, given_up.item TO given_up.item2, given_up.country TO given_up.country2")
+	before := c.ctl(t, "GetVSchema", "commerce") + c.ctl(t, "GetShard", "commerce/0")
+	wf := mv.create(t, "commerce.given_up", migrate.CreateOptions{Source: "ext1.given_up"})
+	watch(t, wf, "first rows", func(st *migrate.Status) bool { return rowsCopied(st) > 200 })
+	_, err := wf.Cancel(t.Context(), migrate.CancelOptions{})
+	must(t, err)
+	if after := c.ctl(t, "GetVSchema", "commerce") + c.ctl(t, "GetShard", "commerce/0"); after != before {
+		t.Errorf("VSchema and shard were\n%s\nand are\n%s", before, after)
+	}
+	rows, err := query(t.Context(), c.gate, "SHOW TABLES FROM commerce LIKE '%2'")
+	must(t, err)
+	if len(rows) > 0 {
+		t.Errorf("tables are left: %v", rows)
+	}
+	c.checkServed(t, "commerce", "0")
+}
+
 // checkReplica looks whether a tablet replicates, and has no transactions of its own: those would be what a fenced stream did there.
 func (c *cluster) checkReplica(t *testing.T, replica, primary string) {
 	t.Helper()
