@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/replication"
@@ -39,13 +41,13 @@ func (c *cluster) sameRows(source, target string) {
 	}
 }
 
-// write changes the source until the test stops it.
+// write changes the source until the test stops it, or a few thousand times.
 func (c *cluster) write(statement func(*rand.Rand) string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
 		rnd := rand.New(rand.NewPCG(7, 8))
-		for ctx.Err() == nil {
+		for n := 0; ctx.Err() == nil && n < 5000; n++ {
 			if err := c.src.Exec(context.WithoutCancel(ctx), "USE "+c.db+"; "+statement(rnd)); err != nil {
 				done <- err
 				return
@@ -53,13 +55,14 @@ func (c *cluster) write(statement func(*rand.Rand) string) (stop func()) {
 		}
 		done <- nil
 	}()
-	return func() {
-		c.t.Helper()
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			c.t.Error(err)
 		}
-	}
+	})
+	c.t.Cleanup(stop)
+	return stop
 }
 
 // vdiff compares both ends by the library's own means.
@@ -205,7 +208,7 @@ func TestFiltersRefused(t *testing.T) {
 
 // TestTenants: the rows of two tenants come from one table each into one that they share; one is cancelled.
 func TestTenants(t *testing.T) {
-	c := newCluster(t, migrate.Options{}, "CREATE TABLE notes (tenant_id VARCHAR(20), id INT, v VARCHAR(20), PRIMARY KEY (id), KEY (tenant_id)); CREATE TABLE tags (owner VARCHAR(20), tag VARCHAR(20), PRIMARY KEY (owner, tag))")
+	c := newCluster(t, migrate.Options{}, "CREATE TABLE notes (tenant_id VARCHAR(20), id INT, v VARCHAR(20), PRIMARY KEY (tenant_id, id), KEY (id)); CREATE TABLE ids (id INT PRIMARY KEY, tenant_id VARCHAR(20)); CREATE TABLE tags (owner VARCHAR(20), tag VARCHAR(20), PRIMARY KEY (owner, tag))")
 	vs, err := topo.ParseVSchema([]byte(`{"multi_tenant_spec": {"tenant_id_column_name": "tenant_id", "tenant_id_column_type": "VARCHAR"}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -214,6 +217,7 @@ func TestTenants(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.fill("notes", "tenant_id, id, v", "ELT(1 + i % 3, 'acme', 'Zeta', 'other'), i, i", 6000)
+	c.src.MustExec(t, "INSERT INTO "+c.db+".ids VALUES (1, 'acme'), (2, 'zeta'), (3, 'x')")
 	c.fill("tags", "owner, tag", "ELT(1 + i % 3, 'ACME', 'zeta', 'other'), i", 300)
 	stop := c.write(func(r *rand.Rand) string {
 		id := r.IntN(6000)
@@ -241,9 +245,11 @@ func TestTenants(t *testing.T) {
 	if _, err := again.Create(t.Context(), of("acme")); !hasCode(err, migrate.CodeNotEmpty) && !hasCode(err, migrate.CodeConflict) {
 		t.Errorf("a tenant twice: %v", err)
 	}
-	for st, err := range other.Watch(t.Context(), 0) {
-		if err != nil {
-			t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for st, err := range other.Watch(ctx, 0) {
+		if err != nil || st.State == migrate.StateError {
+			t.Fatalf("%v, %v", st, err)
 		}
 		if st.State == migrate.StateRunning {
 			break
@@ -273,7 +279,7 @@ func TestTenants(t *testing.T) {
 	if _, err := other.Cancel(t.Context(), migrate.CancelOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"notes", "labels"} {
+	for _, table := range []string{"notes", "labels", "ids"} {
 		if n := one(t, c.dst, "SELECT COUNT(*) FROM "+c.vt+"."+table); n != "0" {
 			t.Errorf("%s rows are left in %s", n, table)
 		}
