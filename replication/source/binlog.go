@@ -75,9 +75,7 @@ type logReader struct {
 	clock clock
 	// sought is where an XA transaction was last committed whose first part had to be looked for.
 	sought replication.LogPos
-	// open are the first parts of others that were found on the way, and were not settled then, by xid; again are those whose rows
-	// are needed on the next connection.
-	open  map[string]replication.GTID
+	// again are the XA transactions in have that are prepared only: their rows are needed on the next connection.
 	again map[replication.GTID]bool
 }
 

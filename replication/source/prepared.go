@@ -32,21 +32,19 @@ func (r *logReader) seekPrepared(ctx context.Context, err error) error {
 	if !ok || r.sought == at.Pos {
 		return err
 	}
-	if r.open[lacking.xid].IsZero() {
-		r.source.opts.Logger.Info("looking for the first part of an XA transaction in older logs", slog.String("source", r.source.cfg.String()),
-			slog.String("xid", lacking.xid), slog.Uint64("file", at.Pos.File))
-		open, failed := r.search(ctx, lacking.xid, at.Pos)
-		if failed != nil {
-			return fmt.Errorf("look for the first part of XA transaction %s: %w", lacking.xid, failed)
-		}
-		r.open = open
-	}
-	g := r.open[lacking.xid]
-	if g.IsZero() {
+	r.source.opts.Logger.Info("looking for the first part of an XA transaction in older logs", slog.String("source", r.source.cfg.String()),
+		slog.String("xid", lacking.xid), slog.Uint64("file", at.Pos.File))
+	open, failed := r.search(ctx, lacking.xid, at.Pos)
+	switch {
+	case failed != nil:
+		return fmt.Errorf("look for the first part of XA transaction %s: %w", lacking.xid, failed)
+	case open[lacking.xid].IsZero():
 		return err
 	}
-	delete(r.open, lacking.xid)
-	r.again[g], r.sought = true, at.Pos
+	for _, g := range open { // others may be committed soon
+		r.again[g] = true
+	}
+	r.sought = at.Pos
 	return nil
 }
 
@@ -60,8 +58,8 @@ func (a *assembler) unsettled() map[replication.GTID]bool {
 }
 
 // search reads the log backwards, file by file, from a place on, until it has passed the first part of an XA transaction. It returns the
-// GTIDs of all first parts in there that are not settled before the place, by xid: others may be committed soon. That of the transaction is
-// not among them if the server does not have that much of its log.
+// GTIDs of all first parts in there that are not settled before the place, by xid. That of the transaction is not among them if the server does
+// not have that much of its log.
 func (r *logReader) search(ctx context.Context, xid string, end replication.LogPos) (map[string]replication.GTID, error) {
 	names, err := r.logFiles(ctx, end)
 	if err != nil {
