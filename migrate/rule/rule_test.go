@@ -174,6 +174,25 @@ func TestWith(t *testing.T) {
 	}
 }
 
+// TestWithLiterals: a condition keeps its literals when it is written anew.
+func TestWithLiterals(t *testing.T) {
+	const where = "a in (-1, 1.50, 18446744073709551615, null) or b = 'it''s \\\\ ä' or c = x'00ff' or d = b'101' or e = 0x4 or f > 1e3 or g >= date '2024-02-29' or h <=> time '01:02:03' or i like 'a\\_%' or j = true"
+	r, err := rule.Parse("select * from t where " + where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it reads what it has written
+		if r, err = r.With("tenant", "5", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, part := range []string{"-1", "1.50", "18446744073709551615", "NULL", "it''s", "ä", "x'00ff'", "x'05'", "x'04'", "1e+03", "DATE '2024-02-29'", "TIME '01:02:03'", "a\\_%"} {
+		if !strings.Contains(r.String(), part) {
+			t.Errorf("no %s in %s", part, r)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"select * from t", "select a as b from t where not a in (1, 'x') and b between 1.5 and x'00' or c is null", "select", "a\x00", "select * from t where a like '%'"} {
 		f.Add(s)

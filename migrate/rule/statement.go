@@ -9,7 +9,6 @@ import (
 	"github.com/pingcap/tidb/pkg/parser/format"
 	"github.com/pingcap/tidb/pkg/parser/mysql"
 	"github.com/pingcap/tidb/pkg/parser/opcode"
-	_ "github.com/pingcap/tidb/pkg/parser/test_driver" // the parser's own literals; there is no other driver in its module
 )
 
 // Parse reads a rule: select [* | column [as name], ...] from table [where condition]. Errors are a *SyntaxError, an
