@@ -181,18 +181,28 @@ func (l *reshardLab) cancelled(t *testing.T) {
 	}
 }
 
-// completeKilled kills a process in the middle of Complete, calls Complete while one server is down, has that server die in the
-// middle of another Complete, and lets the last one go on.
+// completeKilled takes a keyspace whose rows are placed by the same vindexes on both sides from 2 to 4 shards, so that
+// the target shards' rows come from one source shard each. It kills a process in the middle of Complete, calls Complete while one server is down, has that
+// server die in the middle of another Complete, and lets the last one go on.
 func (l *reshardLab) completeKilled(t *testing.T) {
 	t.Helper()
 	r := l.newReshard(t, "ended", []string{"-80", "80-"}, fourShards, 300)
+	r.align(t)
 	have, before := r.sourceRows(t), l.rowsRead(t)
 	r.create(t)
 	r.await(t, "everything is copied", running)
+	for _, s := range r.status(t).Streams {
+		// The first source shard's go everywhere, with the countries.
+		if s.SourceShard == "80-" && (s.TargetShard == "-40" || s.TargetShard == "40-80") {
+			t.Errorf("there is a stream from %s to %s", s.SourceShard, s.TargetShard)
+		}
+	}
 	// Countries are on both source shards, and are read from one.
 	if read := l.rowsRead(t) - before; read < have-100 || read > have+have/5 {
 		t.Errorf("the source has %d rows and %d were read for four target shards", have, read)
 	}
+	r.changeAligned(t)
+	r.check(t)
 	cmd := startWorker(t, workerConfig{Topology: l.etcd.Addr(), User: "root", Complete: r.wf.Name(), DieAt: migrate.StepPublish})
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the process that completes was to be killed: %v", err)

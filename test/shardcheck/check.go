@@ -67,13 +67,6 @@ type stored struct {
 // Check reads all shards. An error says that it couldn't; what is wrong with the rows is in the report.
 func Check(ctx context.Context, sources, targets []Shard, tables []Table) (*Report, error) {
 	r := &Report{PerShard: make([]int, len(targets))}
-	ranges := make([]keyRange, len(targets))
-	for i, s := range targets {
-		var err error
-		if ranges[i], err = parseRange(s.Name); err != nil {
-			return nil, err
-		}
-	}
 	for _, t := range tables {
 		from, err := readAll(ctx, sources, t)
 		if err != nil {
@@ -86,7 +79,7 @@ func Check(ctx context.Context, sources, targets []Shard, tables []Table) (*Repo
 		for i := range to {
 			r.PerShard[i] += len(to[i])
 		}
-		want, err := r.expected(t, sources, from, targets, ranges)
+		want, err := r.expected(t, sources, from, targets)
 		if err != nil {
 			return nil, fmt.Errorf("table %s: %w", t.Name, err)
 		}
@@ -95,8 +88,26 @@ func Check(ctx context.Context, sources, targets []Shard, tables []Table) (*Repo
 	return r, nil
 }
 
+// Home returns which of some shards a row of a table belongs on, by their names; -1 if none has its keyspace id.
+func Home(shards []Shard, t Table, r Row) (int, error) {
+	id, err := t.ID(r)
+	if err != nil {
+		return -1, err
+	}
+	for i, s := range shards {
+		k, err := parseRange(s.Name)
+		if err != nil {
+			return -1, err
+		}
+		if k.contains(id) {
+			return i, nil
+		}
+	}
+	return -1, nil
+}
+
 // expected says what each target shard must have of a table.
-func (r *Report) expected(t Table, sources []Shard, from []rows, targets []Shard, ranges []keyRange) ([]rows, error) {
+func (r *Report) expected(t Table, sources []Shard, from []rows, targets []Shard) ([]rows, error) {
 	want := make([]rows, len(targets))
 	for i := range want {
 		want[i] = rows{}
@@ -116,13 +127,12 @@ func (r *Report) expected(t Table, sources []Shard, from []rows, targets []Shard
 			}
 			home[key] = sources[i].Name
 			r.Rows++
-			id, err := t.ID(s.row)
+			at, err := Home(targets, t, s.row)
 			if err != nil {
 				return nil, fmt.Errorf("row %s: %w", show(key), err)
 			}
-			at := slices.IndexFunc(ranges, func(k keyRange) bool { return k.contains(id) })
 			if at < 0 {
-				return nil, fmt.Errorf("row %s: no shard has the keyspace id %x", show(key), id)
+				return nil, fmt.Errorf("row %s: no shard has its keyspace id", show(key))
 			}
 			want[at][key] = s
 		}
