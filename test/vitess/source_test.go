@@ -3,6 +3,7 @@ package vitess
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -168,6 +169,8 @@ func testVitessSource(t *testing.T, l *lab) {
 func (c *cluster) write(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	conn, err := c.gate.Conn(ctx)
+	must(t, err)
 	done := make(chan int)
 	go func() {
 		r := rand.New(rand.NewPCG(3, 3))
@@ -184,12 +187,15 @@ func (c *cluster) write(t *testing.T) (stop func()) {
 			case 3:
 				text = fmt.Sprintf("DELETE FROM shop.orders WHERE id = %d", r.IntN(3000))
 			}
-			// A reparent may end a transaction; nobody has to know which.
-			if _, err := c.gate.ExecContext(ctx, text); err == nil {
+			// A reparent may end a transaction; nobody has to know which. The session takes nothing more until it is rolled back.
+			if _, err := conn.ExecContext(ctx, text); err == nil {
 				n++
+			} else {
+				_, _ = conn.ExecContext(ctx, "ROLLBACK")
 			}
 			<-tick.C
 		}
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		done <- n
 	}()
 	return func() {
