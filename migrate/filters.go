@@ -66,11 +66,11 @@ func parseFilters(filters map[string]string) (map[string]*mapping, error) {
 // if rules are in the way, which are findings then.
 func (c *creation) project(ctx context.Context) (bool, error) {
 	c.moved = map[string]*moved{}
-	if len(c.mappings) == 0 && c.tenant == nil {
-		return true, nil
-	}
 	if err := c.checkPolicies(); err != nil {
 		return false, err
+	}
+	if len(c.mappings) == 0 && c.tenant == nil {
+		return true, nil
 	}
 	before := len(c.fs.list)
 	for i, s := range c.sourceStates {
@@ -136,9 +136,12 @@ func (c *creation) projectShard(ctx context.Context, s *sourceState, db *sql.DB)
 	return nil
 }
 
-// checkPolicies refuses what does not go with rules or tenants.
+// checkPolicies refuses what does not go with rules, tenants or several source shards.
 func (c *creation) checkPolicies() error {
 	rec := &record{Tenant: c.tenant}
+	for _, s := range c.sources {
+		rec.SourceShards = append(rec.SourceShards, s.shard)
+	}
 	for _, source := range sortedKeys(c.mappings) {
 		m := c.mappings[source]
 		t := tableRecord{Name: m.target}

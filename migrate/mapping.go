@@ -139,8 +139,14 @@ func (r *record) filters() bool {
 	})
 }
 
-// checkPolicies refuses policies (nil: as they are) that do not go with rules or tenants.
+// checkPolicies refuses policies (nil: as they are) that do not go with rules, tenants or several source shards.
 func (r *record) checkPolicies(onDDL *replication.OnDDL, onDrift *replication.OnDrift) error {
+	if onDrift != nil && *onDrift != replication.OnDriftStop && len(r.SourceShards) > 1 {
+		return &OptionError{"OnDrift", "REPAIR and SKIP can't be used with several source shards: a row that has moved from one to another may arrive before it has gone, and would be lost"}
+	}
+	if onDDL != nil && *onDDL == replication.OnDDLExec && len(r.SourceShards) > 1 {
+		return &OptionError{"OnDDL", "EXEC can't be used with several source shards: each of their logs has the statement, and it can be executed once"}
+	}
 	if onDrift != nil && *onDrift == replication.OnDriftRepair && r.Tenant != nil {
 		return &OptionError{"OnDrift", "REPAIR can't be used with TenantID: it removes what is in the way of a row, which may be another tenant's"}
 	}

@@ -121,7 +121,11 @@ func (r *groupRunner) judge(ctx context.Context, err error) (wait time.Duration)
 	default:
 		f := r.failed.add(time.Now(), err.Error())
 		most := m.retryTime(g.first().record)
-		if again := transient(err); again && (most == 0 || f.age() < most) {
+		again := transient(err)
+		if g.crossed(err) {
+			again, most = true, crossTime
+		}
+		if again && (most == 0 || f.age() < most) {
 			wait = r.backoff.Next()
 			log.Warn("streams interrupted; trying again", "error", err, "wait", wait, "count", f.Count, "since", f.First)
 			r.note(ctx, err.Error())
@@ -145,6 +149,16 @@ func (r *groupRunner) judge(ctx context.Context, err error) (wait time.Duration)
 	wait = r.backoff.Next()
 	log.Warn("the state of streams can't be stored; trying again", "error", err, "wait", wait)
 	return wait
+}
+
+// crossTime is how long a row may be in the way of one that comes from another source shard.
+const crossTime = time.Minute
+
+// crossed tells whether an error may be that of a row that has moved from one source shard to another one: it comes to the target by one log
+// before it goes by the other. Nothing is lost by waiting for that.
+func (g *group) crossed(err error) bool {
+	d, ok := errors.AsType[*replication.DriftError](err)
+	return ok && (d.Op == "insert" || d.Err != nil) && len(g.first().record.SourceShards) > 1
 }
 
 // move changes the state of all streams. One whose state does not allow it was changed by a command, or is gone, and stays as it is.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tablehaul/tablehaul/migrate"
 	"github.com/tablehaul/tablehaul/mount"
+	"github.com/tablehaul/tablehaul/replication"
 	"github.com/tablehaul/tablehaul/replication/replicationtest"
 	"github.com/tablehaul/tablehaul/topo"
 	"github.com/tablehaul/tablehaul/topo/memorytopo"
@@ -427,4 +428,39 @@ func TestSourceShards(t *testing.T) {
 	if got := c.tables(c.dst, c.targetDB("80-")) + "/" + c.tables(c.dst, c.sidecar); got != "orders/" {
 		t.Errorf("left: %s", got)
 	}
+}
+
+// A row that has moved from one source shard to another may come before it goes: it waits.
+func TestRowsCross(t *testing.T) {
+	c := newSharded(t, []string{"-80", "80-"}, []string{"-80", "80-"}, shardedVSchema, unplacedVSchema)
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("-80")+".orders VALUES (1, 1, 'a'), (2, 2, 'b')")
+	for _, o := range []migrate.CreateOptions{{OnDrift: replication.OnDriftRepair}, {OnDrift: replication.OnDriftSkip}, {OnDDL: replication.OnDDLExec}} {
+		o.Source, o.AllTables = "ext1.src", true
+		if _, err := c.workflow().Create(t.Context(), o); !is[*migrate.OptionError](err) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Source: "ext1.src"})
+	c.await(migrate.StateRunning)
+	if _, err := c.workflow().Update(t.Context(), migrate.UpdateOptions{OnDrift: new(replication.OnDriftRepair)}); !is[*migrate.OptionError](err) {
+		t.Errorf("update to repair: %v", err)
+	}
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("80-")+".orders VALUES (1, 1, 'moved')")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for st, err := range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State == migrate.StateError {
+			t.Fatalf("state Error: %+v", st.Message)
+		}
+		if slices.ContainsFunc(st.Streams, func(s migrate.StreamStatus) bool { return s.Failure != nil && strings.Contains(s.Message, "id=1") }) {
+			break
+		}
+	}
+	c.src.MustExec(t, "DELETE FROM "+c.sourceDB("-80")+".orders WHERE id = 1")
+	c.level()
+	c.exact()
 }
