@@ -22,11 +22,13 @@ type cluster struct {
 	name string // its topology's roots are below it: /name/global
 	// unsharded is the keyspace that statements through gate mean when they name none.
 	unsharded string
-	etcd      *replicationtest.Etcd
-	cells     []cell
-	ctld      string // vtctld's address
-	gate      *sql.DB
-	tablets   map[string]*tablet
+	// semiSync is the keyspace whose primary waits for a replica at every commit.
+	semiSync string
+	etcd     *replicationtest.Etcd
+	cells    []cell
+	ctld     string // vtctld's address
+	gate     *sql.DB
+	tablets  map[string]*tablet
 }
 
 // A cell is a part of a cluster's topology, on an etcd of its own or the cluster's.
@@ -52,7 +54,7 @@ func startCluster(t *testing.T, c *cluster, tablets []*tablet, vschemas map[stri
 	for _, tab := range tablets {
 		c.tablets[tab.alias] = tab
 		if len(c.keyspaceTablets(tab.keyspace)) == 1 {
-			c.ctl(t, "CreateKeyspace", "--durability-policy=none", tab.keyspace)
+			c.ctl(t, "CreateKeyspace", "--durability-policy="+c.durability(tab.keyspace), tab.keyspace)
 		}
 		c.startTablet(t, tab)
 	}
@@ -68,6 +70,14 @@ func startCluster(t *testing.T, c *cluster, tablets []*tablet, vschemas map[stri
 		c.ctl(t, "ApplyVSchema", "--vschema", text, keyspace)
 	}
 	c.startGate(t)
+}
+
+// durability is a keyspace's policy.
+func (c *cluster) durability(keyspace string) string {
+	if keyspace == c.semiSync {
+		return "semi_sync"
+	}
+	return "none"
 }
 
 // topologyFlags are those of every program.
@@ -102,7 +112,9 @@ func (c *cluster) startControl(t *testing.T) {
 func (c *cluster) startTablet(t *testing.T, tab *tablet) {
 	t.Helper()
 	if tab.server == nil {
-		tab.server = replicationtest.StartMySQL(t, replicationtest.MySQLOptions{Args: []string{"--innodb-buffer-pool-size=32M"}})
+		tab.server = replicationtest.StartMySQL(t, replicationtest.MySQLOptions{Args: []string{
+			"--innodb-buffer-pool-size=32M", "--plugin-load-add=semisync_source.so", "--plugin-load-add=semisync_replica.so",
+		}})
 	}
 	args := append(c.topologyFlags(),
 		"--tablet-path="+tab.alias, "--init-keyspace="+tab.keyspace, "--init-shard="+tab.shard, "--init-tablet-type=replica",

@@ -7,7 +7,7 @@
 //	east, the source                              west, the target
 //	  shop    -80 (primary, replica)  80-           commerce  0 (primary, replica)
 //	  legacy  0                                     customer  -80 (primary, replica)  80-
-//	cells in two etcds                            cells zone1 and zone2
+//	cells in two etcds                            cells zone1 and zone2; commerce is semi-synchronous
 //
 // TestVitess runs one subtest for each thing that must hold; they share the lab:
 //
@@ -26,5 +26,5 @@
 //
 //	VITESS_LOG=1 VITESS_BIN=~/.cache/tablehaul/vitess/v0.24.2 go test -run TestVitess/locks -v .
 //
-// It needs 4 GB of memory and about four minutes on two cores.
+// It needs 4 GB of memory and two minutes on two cores.
 package vitess

@@ -48,7 +48,7 @@ func (l *lab) east() *cluster {
 func (l *lab) west() *cluster {
 	l.t.Helper()
 	if l.westCluster == nil {
-		l.westCluster = &cluster{name: "west", unsharded: "commerce", etcd: l.other, cells: []cell{{"zone1", l.other}, {"zone2", l.other}}}
+		l.westCluster = &cluster{name: "west", unsharded: "commerce", semiSync: "commerce", etcd: l.other, cells: []cell{{"zone1", l.other}, {"zone2", l.other}}}
 		startCluster(l.t, l.westCluster, []*tablet{
 			{alias: "zone1-100", keyspace: "commerce", shard: "0", primary: true},
 			{alias: "zone2-101", keyspace: "commerce", shard: "0"},

@@ -19,9 +19,9 @@ func testLocks(t *testing.T, l *lab) {
 	t.Run("keyspace", func(t *testing.T) {
 		lock, err := ts.LockKeyspace(t.Context(), "commerce", topo.LockOptions{Action: "Migrate Create"})
 		must(t, err)
-		c.excluded(t, "SetKeyspaceDurabilityPolicy", "--durability-policy=none", "commerce")
+		c.excluded(t, "SetKeyspaceDurabilityPolicy", "--durability-policy=semi_sync", "commerce")
 		must(t, lock.Unlock(t.Context()))
-		c.ctl(t, "SetKeyspaceDurabilityPolicy", "--durability-policy=none", "commerce")
+		c.ctl(t, "SetKeyspaceDurabilityPolicy", "--durability-policy=semi_sync", "commerce")
 	})
 	t.Run("shard", func(t *testing.T) {
 		lock, err := ts.LockShard(t.Context(), "commerce", "0", topo.LockOptions{Action: "test"})

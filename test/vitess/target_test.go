@@ -18,6 +18,9 @@ func testUnshardedTarget(t *testing.T, l *lab) {
 	mv := newMover(t, c.topology(t))
 	l.mountPlain(t, mv.ts, "flat", 3000)
 	sidecar := c.vtSidecars(t, "commerce")
+	if on := c.tablets["zone1-100"].server.MustQuery(t, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_status'"); fmt.Sprint(on) != "[[Rpl_semi_sync_source_status ON]]" {
+		t.Errorf("semi-synchronous replication is not in use: %v", on)
+	}
 	load := l.write(t, "flat")
 
 	wf := mv.create(t, "commerce.flat", migrate.CreateOptions{Source: "ext1.flat"})
