@@ -261,8 +261,9 @@ func (r *groupRunner) followSource(ctx context.Context, e *engine) error {
 	fctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var watching sync.WaitGroup
+	name := r.group.first().record.source() // the record changes while the stream runs
 	watching.Go(func() {
-		if err := r.m.watchSource(fctx, r.group.first().record.source(), e.src); err != nil {
+		if err := r.m.watchSource(fctx, name, e.src); err != nil {
 			cancel(err)
 		}
 	})
