@@ -29,7 +29,7 @@ MODULES ?= $(patsubst %/go.mod,%,$(wildcard ./go.mod ./test/go.mod ./examples/go
 LINTED := $(MODULES) ./test/vitess
 # The race detector needs a C compiler; without one the tests run without it, and say so.
 RACE := $(if $(shell command -v $$(go env CC) 2>/dev/null),-race)
-TESTFLAGS ?= $(RACE) -count=1 -p 2 -timeout 14m
+TESTFLAGS ?= $(RACE) -count=1 -p 3 -timeout 14m
 
 # golangci-lint is built from its module, once per Go release: about 90 s on two cores.
 LINT_VERSION := v2.15.0
@@ -38,6 +38,15 @@ LINT := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)-$(shell go env GOVERSION)
 # Runs $(1) in every module, or in $(2), all of them even when one fails.
 define each
 @status=0; for m in $(or $(2),$(MODULES)); do echo "== $$m: $(1)"; (cd $$m && $(1)) || status=1; done; exit $$status
+endef
+
+# Runs $(1) in this module, then in all nested ones at once, since these wait for servers most of the time; all of them even when one fails.
+define together
+@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; status=0; \
+for m in $(filter .,$(MODULES)); do echo "== .: $(1)"; ($(1)) || status=1; done; \
+for m in $(filter-out .,$(MODULES)); do (cd $$m && $(1)) > "$$out/$$(basename $$m)" 2>&1 || touch "$$out/failed" & done; wait; \
+for m in $(filter-out .,$(MODULES)); do echo "== $$m: $(1)"; cat "$$out/$$(basename $$m)"; done; \
+[ ! -e "$$out/failed" ] || status=1; exit $$status
 endef
 
 .PHONY: help
@@ -80,10 +89,10 @@ check: vet lint
 
 .PHONY: test
 test: servers vet lint
-	@echo "== the model, without the race detector: twenty thousand random schedules; 64 sources into 256 shards"
-	@go test -count=1 -run 'TestModel$$|TestFanoutMany$$' ./replication -model.runs 20000
+	@echo "== the model, without the race detector: ten thousand random schedules; 64 sources into 256 shards"
+	@go test -count=1 -run 'TestModel$$|TestFanoutMany$$' ./replication -model.runs 10000
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
-	$(call each,go test $(TESTFLAGS) ./...)
+	$(call together,go test $(TESTFLAGS) ./...)
 
 # The seed says which tables, writes and kills; the model and the mutations print their own when they fail.
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))

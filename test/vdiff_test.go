@@ -92,7 +92,8 @@ func (r *reshard) plant(t *testing.T) map[string]string {
 	move(copied, 0, 2)
 	exec(0, "DELETE FROM orders WHERE id = "+missing)
 	exec(1, "UPDATE orders SET note = 'planted' WHERE id = "+changed)
-	exec(1, "UPDATE countries SET name = 'planted' WHERE id = 7; DELETE FROM countries WHERE id = 8")
+	country, gone := first(1, "SELECT MIN(id) FROM countries"), first(1, "SELECT MAX(id) FROM countries")
+	exec(1, "UPDATE countries SET name = 'planted' WHERE id = "+country+"; DELETE FROM countries WHERE id = "+gone)
 	exec(2, "INSERT INTO countries VALUES (1000, 'planted')")
 	exec(2, "INSERT INTO settings VALUES ('planted', '1')")
 	return map[string]string{
@@ -100,8 +101,8 @@ func (r *reshard) plant(t *testing.T) map[string]string {
 		"mismatched of orders":            fmt.Sprintf("id=%s@%s", changed, name(1)),
 		"only on the target of orders":    fmt.Sprintf("id=%s@%s", copied, name(2)),
 		"misplaced of orders":             fmt.Sprintf("id=%s@%s %s id=%s@%s %s", moved, name(1), name(2), copied, name(2), name(0)),
-		"mismatched of countries":         fmt.Sprintf("id=7@%s", name(1)),
-		"only on the source of countries": fmt.Sprintf("id=8@%s", name(1)),
+		"mismatched of countries":         fmt.Sprintf("id=%s@%s", country, name(1)),
+		"only on the source of countries": fmt.Sprintf("id=%s@%s", gone, name(1)),
 		"only on the target of countries": fmt.Sprintf("id=1000@%s", name(2)),
 		"only on the target of settings":  fmt.Sprintf("k=planted@%s", name(2)),
 	}
