@@ -1,6 +1,6 @@
 # Bare `make` prints this help.
 #
-#   make test     servers, vet, lint, then all tests of all modules (what CI runs)
+#   make test     servers, vet, then all tests of all modules; CI runs lint before it
 #   make check    the quick part of it: vet, lint, tests that need no server
 #   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, SHARDED_KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
 #   make vitess   against real Vitess clusters, on either side; builds Vitess first (5 minutes, once)
@@ -88,7 +88,7 @@ check: vet lint
 	$(call each,go test -short $(TESTFLAGS) ./...)
 
 .PHONY: test
-test: servers vet lint
+test: servers vet
 	@echo "== the model, without the race detector: ten thousand random schedules; 64 sources into 256 shards"
 	@go test -count=1 -run 'TestModel$$|TestFanoutMany$$' ./replication -model.runs 10000
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without -race" >&2
