@@ -19,7 +19,7 @@ func init() {
 		},
 		{
 			name: "a projection forgets what does not fit into memory", file: "replication/projection/spill.go", by: byProjection, says: breach,
-			edits: []edit{{"		changes, k.changes = k.changes, nil", "		k.changes = nil"}},
+			edits: []edit{{"		changes, k.changes = k.changes, nil", "		changes, k.changes = nil, nil"}},
 		},
 	}...)
 }
