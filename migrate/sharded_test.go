@@ -464,3 +464,43 @@ func TestRowsCross(t *testing.T) {
 	c.level()
 	c.exact()
 }
+
+// A row is on its way from one target shard to another when the streams stop: Complete brings both shards to one state of the source.
+func TestCompleteLevels(t *testing.T) {
+	c := newSharded(t, []string{"-"}, []string{"-80", "80-"}, shardedVSchema, unplacedVSchema)
+	c.src.MustExec(t, "INSERT INTO "+c.sourceDB("-")+".orders VALUES (1, 1, 'moves'), (2, 2, 'stays'), (3, 3, 'stays')")
+	c.run(c.m)
+	c.create(migrate.CreateOptions{Source: "ext1.src"})
+	c.await(migrate.StateRunning)
+	c.level()
+	// Somebody has the row where it was, so it comes to the other shard and does not go.
+	tx, err := c.dst.DB(t).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // it is over by then, but for a test that has failed
+	if _, err := tx.ExecContext(t.Context(), "SELECT * FROM "+c.targetDB("80-")+".orders WHERE id = 1 FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	c.src.MustExec(t, "UPDATE "+c.sourceDB("-")+".orders SET owner = 2 WHERE id = 1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range c.workflow().Watch(ctx, 50*time.Millisecond) {
+		if len(c.dst.MustQuery(t, "SELECT id FROM "+c.targetDB("-80")+".orders WHERE id = 1")) == 1 {
+			break
+		}
+	}
+	if err := c.workflow().Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if rows := c.dst.MustQuery(t, "SELECT id FROM "+c.targetDB("80-")+".orders WHERE id = 1"); len(rows) != 1 {
+		t.Fatal("the row is not on both shards: the test shows nothing")
+	}
+	if _, err := c.workflow().Complete(t.Context(), migrate.CompleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	c.exact()
+}
