@@ -101,14 +101,21 @@ func (s *Source) read(ctx context.Context, t *replication.Table, span replicatio
 		chunk, err = r.read(c, query, span, limit)
 		return err
 	})
+	if err != nil {
+		return nil, readError(t, err)
+	}
+	return chunk, nil
+}
+
+// readError says what an error of reading a table means.
+func readError(t *replication.Table, err error) error {
 	switch code, _ := mysqlerr.Code(err); {
 	case err == nil:
-		return chunk, nil
+		return nil
 	case mysqlerr.NotFound(err), code == 1054, code == 1176: // no such column, no such key
-		return nil, &replication.SchemaChangedError{Table: t.Name, What: mysqlerr.Message(err)}
-	default:
-		return nil, fmt.Errorf("read table %s: %w", t.Name, err)
+		return &replication.SchemaChangedError{Table: t.Name, What: mysqlerr.Message(err)}
 	}
+	return fmt.Errorf("read table %s: %w", t.Name, err)
 }
 
 // query builds the statement. where is one more condition, about the alias s; empty if there is none.

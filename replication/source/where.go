@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -23,7 +22,7 @@ const scanRows = 20_000
 func (s *Source) ReadWhere(ctx context.Context, t *replication.Table, span replication.Span, limit replication.Limit, where, seek string) (*replication.Chunk, error) {
 	last, err := s.scanEnd(ctx, s.reader(t), span, seek)
 	if err != nil {
-		return nil, fmt.Errorf("read table %s: %w", t.Name, err)
+		return nil, err
 	}
 	part := span
 	if last != nil {
@@ -44,7 +43,7 @@ func (s *Source) scanEnd(ctx context.Context, r *tableReader, span replication.S
 	}
 	q, err := r.within(append(head, r.from...), span, seek)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("table %s: %w", t.Name, err)
 	}
 	q = append(append(q, r.tail...), " LIMIT 1 OFFSET "...)
 	q = strconv.AppendInt(q, scanRows-1, 10)
@@ -61,13 +60,7 @@ func (s *Source) scanEnd(ctx context.Context, r *tableReader, span replication.S
 		key, err = r.key(row)
 		return err
 	})
-	switch code, _ := mysqlerr.Code(err); {
-	case err == nil:
-		return key, nil
-	case mysqlerr.NotFound(err), code == 1054, code == 1176: // no such column, no such key
-		return nil, &replication.SchemaChangedError{Table: t.Name, What: mysqlerr.Message(err)}
-	}
-	return nil, err
+	return key, readError(t, err)
 }
 
 // key packs the values of the identifying key's columns.
