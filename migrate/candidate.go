@@ -361,29 +361,11 @@ func (r *replicationStatus) add(line map[string]string) {
 
 // queryMaps calls add for every row of a query, with its columns by name; NULL is "".
 func queryMaps(ctx context.Context, db *sql.DB, query string, add func(map[string]string)) error {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	values := make([]sql.NullString, len(names))
-	into := make([]any, len(names))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		line := make(map[string]string, len(names))
-		for i, name := range names {
-			line[name] = values[i].String
+	return queryColumns(ctx, db, query, func(columns, values []string) {
+		line := make(map[string]string, len(columns))
+		for i, name := range columns {
+			line[name] = values[i]
 		}
 		add(line)
-	}
-	return rows.Err()
+	})
 }

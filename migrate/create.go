@@ -48,14 +48,16 @@ func (w *Workflow) Create(ctx context.Context, o CreateOptions) (*CreateResult, 
 
 // A creation is one call of Create.
 type creation struct {
-	w       *Workflow
-	m       *Migrator
-	name    WorkflowName
-	opts    CreateOptions
-	source  SourceName
-	fs      findings
-	targets []*targetShard
-	sources []*sourceShard
+	w      *Workflow
+	m      *Migrator
+	name   WorkflowName
+	opts   CreateOptions
+	source SourceName
+	// fromVSchema is the source keyspace's; nil until sourceVSchema is called.
+	fromVSchema *topo.VSchema
+	fs          findings
+	targets     []*targetShard
+	sources     []*sourceShard
 	// What preflight read, in the order of sources and targets.
 	sourceStates []*sourceState
 	targetStates []*targetState

@@ -73,18 +73,6 @@ func (e *ExistsError) Error() string {
 // Is tells whether target is ErrExists.
 func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 
-// An UnsupportedError names what is not built yet. It matches ErrUnsupported.
-type UnsupportedError struct {
-	What, Name string
-}
-
-func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("%s (%s) is not supported yet", e.What, e.Name)
-}
-
-// Is tells whether target is ErrUnsupported.
-func (e *UnsupportedError) Is(target error) bool { return target == ErrUnsupported }
-
 // A NotReadyError says why Complete was refused. It matches ErrNotReady.
 type NotReadyError struct {
 	Workflow string

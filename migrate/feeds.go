@@ -60,13 +60,12 @@ func (c *creation) aligned(ctx context.Context) (bool, error) {
 	if !c.layout.vschema.Sharded {
 		return false, nil
 	}
-	vs, err := c.m.sourceVSchema(ctx, c.source)
+	vs, err := c.sourceVSchema(ctx)
 	if err != nil || !vs.Sharded {
 		return false, err
 	}
-	source := &layout{vschema: vs}
 	for _, name := range c.tables() {
-		was, is := source.placement(name), c.layout.placement(name)
+		was, is := placementOf(vs, name), c.layout.placement(name)
 		if m := c.moved[name]; m != nil && (m.source != m.target || len(m.renames) > 0) {
 			was = nil // the source has it under other names
 		}

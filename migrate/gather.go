@@ -101,10 +101,11 @@ func (c *creation) place(ctx context.Context) error {
 		return err
 	}
 	if c.layout, err = c.m.layoutBy(vs, c.shards, models); err != nil {
-		c.layout = &layout{vschema: vs, routes: map[*replication.Table]replication.Route{}}
+		anywhere := make(map[*replication.Table]replication.Route, len(models))
 		for _, t := range models {
-			c.layout.routes[t] = replication.EveryShard()
+			anywhere[t] = replication.EveryShard()
 		}
+		c.layout = newLayout(vs, anywhere)
 	}
 	if err := c.checkSharding(ctx, models); err != nil {
 		return err

@@ -301,6 +301,11 @@ type queryer interface {
 
 // queryStrings calls each for every row, NULL being "".
 func queryStrings(ctx context.Context, q queryer, query string, each func([]string)) error {
+	return queryColumns(ctx, q, query, func(_, values []string) { each(values) })
+}
+
+// queryColumns is queryStrings with the names of the columns.
+func queryColumns(ctx context.Context, q queryer, query string, each func(columns, values []string)) error {
 	rows, err := q.QueryContext(ctx, query)
 	if err != nil {
 		return err
@@ -323,7 +328,7 @@ func queryStrings(ctx context.Context, q queryer, query string, each func([]stri
 		for i, v := range raw {
 			values[i] = string(v)
 		}
-		each(values)
+		each(columns, values)
 	}
 	return rows.Err()
 }

@@ -17,6 +17,16 @@ type layout struct {
 	vschema *topo.VSchema
 	// routes count shards in the order in which these were given.
 	routes map[*replication.Table]replication.Route
+	// named are the routes by the tables' names.
+	named map[string]replication.Route
+}
+
+func newLayout(vs *topo.VSchema, routes map[*replication.Table]replication.Route) *layout {
+	l := &layout{vschema: vs, routes: routes, named: make(map[string]replication.Route, len(routes))}
+	for t, r := range routes {
+		l.named[t.Name] = r
+	}
+	return l
 }
 
 // layout makes the routes of tables by the keyspace's VSchema.
@@ -33,16 +43,19 @@ func (m *Migrator) layout(ctx context.Context, keyspace string, shards []string,
 }
 
 // layoutBy makes the routes of tables by a VSchema.
-func (m *Migrator) layoutBy(vs *topo.VSchema, shards []string, tables []*replication.Table) (_ *layout, err error) {
+func (m *Migrator) layoutBy(vs *topo.VSchema, shards []string, tables []*replication.Table) (*layout, error) {
 	ranges := make([]topo.KeyRange, len(shards))
 	for i, s := range shards {
+		var err error
 		if ranges[i], err = topo.ParseShardName(s); err != nil {
 			return nil, err
 		}
 	}
-	l := &layout{vschema: vs}
-	l.routes, err = routing.Routes(tables, vs, ranges, vindex.Options{ReadFile: m.opts.ReadFile})
-	return l, err
+	routes, err := routing.Routes(tables, vs, ranges, vindex.Options{ReadFile: m.opts.ReadFile})
+	if err != nil {
+		return nil, err
+	}
+	return newLayout(vs, routes), nil
 }
 
 // vschema is a keyspace's VSchema; one that was never written is empty.
@@ -69,12 +82,8 @@ func (l *layout) spread() bool {
 
 // holds tells whether a shard has rows of a table.
 func (l *layout) holds(table string, shard int) bool {
-	for t, r := range l.routes {
-		if t.Name == table {
-			return r.Holds(shard)
-		}
-	}
-	return false
+	r, known := l.named[table]
+	return known && r.Holds(shard)
 }
 
 // A placementRecord is what decides where a table's rows are. It is in the stream's record, since rows that were written by one rule
@@ -90,15 +99,18 @@ type placementRecord struct {
 }
 
 // placement is the record of a table's; nil in a keyspace that is not sharded.
-func (l *layout) placement(table string) *placementRecord {
-	t := l.vschema.Tables[table]
-	if !l.vschema.Sharded || t == nil {
+func (l *layout) placement(table string) *placementRecord { return placementOf(l.vschema, table) }
+
+// placementOf is how a VSchema places a table's rows; nil if it is not sharded.
+func placementOf(vs *topo.VSchema, table string) *placementRecord {
+	t := vs.Tables[table]
+	if !vs.Sharded || t == nil {
 		return nil
 	}
 	p := &placementRecord{Type: t.Type, Pinned: t.Pinned}
 	if p.Type == "" && p.Pinned == "" && len(t.ColumnVindexes) > 0 {
 		p.Name, p.Columns = t.ColumnVindexes[0].Name, t.ColumnVindexes[0].ColumnNames()
-		if v := l.vschema.Vindexes[t.ColumnVindexes[0].Name]; v != nil {
+		if v := vs.Vindexes[t.ColumnVindexes[0].Name]; v != nil {
 			p.Vindex, p.Params = v.Type, v.Params
 		}
 	}

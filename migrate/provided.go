@@ -15,7 +15,7 @@ func (c *creation) provide(ctx context.Context) error {
 	vs := &topo.VSchema{}
 	if len(c.sourceStates) > 1 {
 		var err error
-		if vs, err = c.m.sourceVSchema(ctx, c.source); err != nil {
+		if vs, err = c.sourceVSchema(ctx); err != nil {
 			return err
 		}
 	}

@@ -60,7 +60,7 @@ func (f *completion) misplaced(vs *topo.VSchema) []string {
 	seen := map[string]bool{}
 	for _, s := range f.streams {
 		for _, t := range s.record.Tables {
-			now := (&layout{vschema: vs}).placement(t.Name)
+			now := placementOf(vs, t.Name)
 			switch {
 			case seen[t.Name] || text(now) == text(t.Placement):
 			case vs.Sharded && vs.Tables[t.Name] == nil && t.Placement != nil:

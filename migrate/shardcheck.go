@@ -61,7 +61,7 @@ func (sh *sharding) check(fs *findings, o CreateOptions) {
 
 // spread tells whether the table's rows are spread over shards by a vindex.
 func (sh *sharding) spread(table string) bool {
-	return (&layout{vschema: sh.vschema}).placement(table).spread()
+	return placementOf(sh.vschema, table).spread()
 }
 
 // checkShards looks at the target's shards as a whole.

@@ -31,7 +31,7 @@ func (c *creation) checkSharding(ctx context.Context, models []*replication.Tabl
 		}
 	}
 	if len(c.sources) > 1 {
-		vs, err := c.m.sourceVSchema(ctx, c.source)
+		vs, err := c.sourceVSchema(ctx)
 		if err != nil {
 			return err
 		}
@@ -87,6 +87,18 @@ func (c *creation) checkGlobal(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// sourceVSchema is the VSchema of the source keyspace, which is read once: all decisions of a Create go by the same.
+func (c *creation) sourceVSchema(ctx context.Context) (*topo.VSchema, error) {
+	if c.fromVSchema == nil {
+		vs, err := c.m.sourceVSchema(ctx, c.source)
+		if err != nil {
+			return nil, err
+		}
+		c.fromVSchema = vs
+	}
+	return c.fromVSchema, nil
 }
 
 // sourceVSchema is the VSchema of a source keyspace; empty where there is none.

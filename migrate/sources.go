@@ -29,19 +29,11 @@ type sourceShard struct {
 // sourceShards finds the shards of a source keyspace that serve, or those of them that are named, and connects to one server of each. A
 // server that can't be read from as it is, is taken when there is no better one: the checks of Create say what is wrong with it.
 func (m *Migrator) sourceShards(ctx context.Context, src SourceName, names []string, sel topo.TabletSelector) ([]*sourceShard, error) {
-	h, err := m.mount(ctx, src.Mount)
+	h, list, err := m.serving(ctx, src, names)
 	if err != nil {
-		return nil, mountError(src, err)
+		return nil, err
 	}
 	defer func() { _ = m.mounts.release(h) }() // nothing was written
-	list, err := h.Shards(ctx, src.Keyspace)
-	if err == nil {
-		list, err = selectShards(src, list, names)
-	}
-	if err != nil {
-		m.mounts.drop(h)
-		return nil, mountError(src, err)
-	}
 	shards := make([]*sourceShard, len(list))
 	err = eachShard(list, func(i int, s mount.Shard) (err error) {
 		p := picker{m: m, mount: h, src: src, shard: s.Name, sel: sel, any: true}
@@ -55,6 +47,24 @@ func (m *Migrator) sourceShards(ctx context.Context, src SourceName, names []str
 		return nil, err
 	}
 	return shards, nil
+}
+
+// serving opens the mount of a source and finds the shards that serve, or those of them that are named. The caller releases the mount.
+func (m *Migrator) serving(ctx context.Context, src SourceName, names []string) (*openMount, []mount.Shard, error) {
+	h, err := m.mount(ctx, src.Mount)
+	if err != nil {
+		return nil, nil, mountError(src, err)
+	}
+	list, err := h.Shards(ctx, src.Keyspace)
+	if err == nil {
+		list, err = selectShards(src, list, names)
+	}
+	if err != nil {
+		m.mounts.drop(h)
+		_ = m.mounts.release(h) // nothing was written
+		return nil, nil, mountError(src, err)
+	}
+	return h, list, nil
 }
 
 // selectShards are the named ones of the serving shards of a keyspace, in their order; no names mean all.
@@ -112,19 +122,11 @@ func (m *Migrator) sourceOf(ctx context.Context, streams ...*stream) (*sourceSha
 		return nil, err
 	}
 	src := rec.source()
-	h, err := m.mount(ctx, src.Mount)
+	h, list, err := m.serving(ctx, src, []string{rec.SourceShard})
 	if err != nil {
-		return nil, mountError(src, err)
+		return nil, err
 	}
 	defer func() { _ = m.mounts.release(h) }() // nothing was written
-	list, err := h.Shards(ctx, src.Keyspace)
-	if err == nil {
-		list, err = selectShards(src, list, []string{rec.SourceShard})
-	}
-	if err != nil {
-		m.mounts.drop(h)
-		return nil, mountError(src, err)
-	}
 	p := picker{m: m, mount: h, src: src, shard: list[0].Name, sel: sel, read: read}
 	s, err := p.pick(ctx)
 	if err != nil {
