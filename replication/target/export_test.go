@@ -41,6 +41,13 @@ const InfileName = infileName
 // Tables are those that a target was opened with.
 func Tables(t *Target) []*replication.Table { return t.cfg.Tables }
 
+// Line is the line of a file for LOAD DATA that a row becomes.
+func Line(table *replication.Table, r replication.Row) ([]byte, error) {
+	l := newLoader(newPlan("d", table, nil, false))
+	values, err := l.plan.values(nil, r)
+	return l.appendRow(nil, values), err
+}
+
 // Talk sends a statement over nc, with rows to load or without, and reads the answer.
 func Talk(ctx context.Context, nc net.Conn, load bool, table *replication.Table, rows ...replication.Row) error {
 	c := &conn{c: &client.Conn{Conn: packet.NewConn(nc)}}

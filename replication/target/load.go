@@ -137,14 +137,15 @@ func (l *loader) inspect(rows []replication.Row, values [][]byte, maxPacket int)
 
 // appendRow appends a row as a line.
 func (l *loader) appendRow(dst []byte, values [][]byte) []byte {
-	start := len(dst)
+	first := true
 	for i, v := range values {
 		if l.skip[i] {
 			continue
 		}
-		if len(dst) > start {
+		if !first {
 			dst = append(dst, '\t')
 		}
+		first = false
 		switch {
 		case v == nil:
 			dst = append(dst, '\\', 'N')

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -31,6 +33,105 @@ func TestChunkOfOneColumn(t *testing.T) {
 		r.must(chunk(target.Tables(r.t)[0], replication.Span{}, position(0), row(""), row("\t"), row("\n"), row("\\"), row("\\N"), row("NULL"), row("\r\n"), row("\x00"), row("'"), row("\x1a")))
 		h.want("SELECT HEX(w) FROM words ORDER BY w", "", "00", "09", "0A", "0D0A", "1A", "27", "4E554C4C", "5C", "5C4E")
 	})
+}
+
+// An empty value at the beginning of a line is a field like any other.
+func TestChunkOfEmptyValues(t *testing.T) {
+	eachPath(t, func(t *testing.T, s *replicationtest.Server, opts target.Options) {
+		h := newShard(t, s, "CREATE TABLE hollow (name varchar(99), note varchar(99), b varbinary(9), x text, doc json NULL, e enum('','b') NULL, s set('a','b') NULL, PRIMARY KEY (name, note, b)) CHARACTER SET utf8mb4")
+		str := func(name string) replication.Column {
+			return replication.Column{Name: name, Kind: replication.KindText, Type: "varchar(99)", Charset: "utf8mb4"}
+		}
+		hollow := &replication.Table{
+			Schema: "source", Name: "hollow", Primary: replication.Index{Name: "PRIMARY", Columns: []int{0, 1, 2}},
+			Columns: []replication.Column{
+				str("name"), str("note"), {Name: "b", Kind: replication.KindBlob, Type: "varbinary(9)"}, str("x"),
+				{Name: "doc", Kind: replication.KindJSON, Type: "json", Nullable: true},
+				{Name: "e", Kind: replication.KindEnum, Type: "enum('','b')", Members: []string{"", "b"}, Nullable: true},
+				{Name: "s", Kind: replication.KindSet, Type: "set('a','b')", Members: []string{"a", "b"}, Nullable: true},
+			},
+		}
+		hollow.Columns[3].Type, hollow.Columns[3].Nullable = "text", true
+		r := h.start(h.target(opts, hollow))
+		r.must(chunk(hollow, replication.Span{}, position(0),
+			row("", "", "", "", "{}", "1", "3"), row("", "", "\t", null, null, null, null), row("", "", "x", "", null, "2", "0"),
+			row("", "n", "", "", "{}", "1", "1"), row("a", "", "", "", "[]", "2", null), row("b", "n", "", "y", "[1]", null, "2")))
+		if target.Loads(r.t, hollow) == opts.DisableLocalInfile {
+			t.Error("the wrong path was taken")
+		}
+		h.want("SELECT name, note, HEX(b), x, doc, e+0, s+0 FROM hollow ORDER BY name, note, b",
+			"    {} 1 3", "  09 NULL NULL NULL NULL", "  78  NULL 2 0", " n   {} 1 1", "a    [] 2 NULL", "b n  y [1] NULL 2")
+	})
+}
+
+// A line, read by the rules of LOAD DATA, has the fields that were put in.
+func TestLinesAreReadBack(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	kinds := []replication.Kind{replication.KindInt, replication.KindText, replication.KindBlob, replication.KindJSON, replication.KindEnum, replication.KindUnknown}
+	const pieces = "\t\n\\N'0\r\x00\x1ax"
+	for range 20000 {
+		table := &replication.Table{Name: "t", Primary: replication.Index{Columns: []int{0}}}
+		values := make([][]byte, 1+rnd.IntN(5))
+		written := values[:0:0]
+		for i := range values {
+			c := replication.Column{Name: fmt.Sprint("c", i), Kind: kinds[rnd.IntN(len(kinds))], Generated: i > 0 && rnd.IntN(5) == 0}
+			if rnd.IntN(4) > 0 {
+				values[i] = make([]byte, rnd.IntN(4))
+				for j := range values[i] {
+					values[i][j] = pieces[rnd.IntN(len(pieces))]
+				}
+				if c.Kind == replication.KindInt || c.Kind == replication.KindEnum {
+					values[i] = []byte(fmt.Sprint(rnd.IntN(100)))
+				}
+			}
+			table.Columns = append(table.Columns, c)
+			if !c.Generated {
+				written = append(written, values[i])
+			}
+		}
+		line, err := target.Line(table, replication.PackRow(values...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fields(line); !reflect.DeepEqual(got, written) {
+			t.Fatalf("%q became %q, which is %q", written, line, got)
+		}
+	}
+}
+
+// fields reads a file of one line as LOAD DATA ... ESCAPED BY '\\' does; nil if it has not one line.
+func fields(file []byte) (out [][]byte) {
+	field := []byte{}
+	isNull := false
+	for i := 0; i < len(file); i++ {
+		switch b := file[i]; b {
+		case '\t', '\n':
+			if isNull {
+				field = nil
+			}
+			out, field, isNull = append(out, field), []byte{}, false
+			if b == '\n' {
+				if i+1 < len(file) {
+					return nil
+				}
+				return out
+			}
+		case '\\':
+			i++
+			// \N is NULL only if it is the whole field.
+			isNull = file[i] == 'N' && len(field) == 0 && (file[i+1] == '\t' || file[i+1] == '\n')
+			if j := strings.IndexByte("0nrtbZ", file[i]); j >= 0 {
+				field = append(field, "\x00\n\r\t\b\x1a"[j])
+			} else {
+				field = append(field, file[i])
+			}
+		default:
+			field = append(field, b)
+		}
+	}
+	return nil
 }
 
 // Id 0, generated columns, and columns that only the target has.
