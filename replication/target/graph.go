@@ -287,11 +287,12 @@ func (g *graph) turn(b *batch) bool {
 	return g.sources.first == nil || g.sources.first.seq >= b.first().seq
 }
 
-// displace tells the batches after b that have begun to roll back and to begin again after it.
+// displace tells the batches after b that have begun to roll back and to begin again after it. A chunk must not displace the
+// batch that its place is inside of: it commits after that batch's first.
 func (g *graph) displace(b *batch) {
 	for _, l := range []lane{g.sources, g.loads} {
 		for t := l.first; t != nil && t != l.fresh; t = t.next {
-			if o := t.batch; o != nil && o != b && t.seq > b.first().seq && !o.committing {
+			if o := t.batch; o != nil && o != b && o.first().seq > b.first().seq && !o.committing {
 				o.after = b.last()
 			}
 		}

@@ -99,10 +99,16 @@ func (s *script) Begin(context.Context) (target.Tx, error) {
 type scriptTx struct {
 	s *script
 	e *replication.Entry
+	// lock is the one that is held.
+	lock string
 }
 
 func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry, _ bool) error {
 	// What is executed stands for one entry or for several.
+	lock := t.s.locks[e]
+	for _, c := range e.Changes {
+		lock = cmp.Or(lock, t.s.locks[t.s.rows[string(c.After)]])
+	}
 	if len(e.Changes) > 0 {
 		whole := t.s.rows[string(e.Changes[0].After)]
 		if !slices.ContainsFunc(e.Changes, func(c replication.Change) bool { return t.s.rows[string(c.After)] != whole }) {
@@ -111,11 +117,11 @@ func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry, _ bool) erro
 	}
 	t.e = e
 	t.s.note("begin", e)
-	if l := t.s.locks[e]; l != "" {
+	if lock != "" {
 		t.s.mu.Lock()
-		taken := t.s.mu.held[l]
+		taken := t.s.mu.held[lock]
 		if !taken {
-			t.s.mu.held[l] = true
+			t.s.mu.held[lock], t.lock = true, lock
 		}
 		t.s.mu.Unlock()
 		if taken {
@@ -123,7 +129,7 @@ func (t *scriptTx) Apply(ctx context.Context, e *replication.Entry, _ bool) erro
 			if err := retry.Wait(ctx, time.Second); err != nil {
 				return err
 			}
-			return fmt.Errorf("%w: lock %s", target.ErrLockConflict, l)
+			return fmt.Errorf("%w: lock %s", target.ErrLockConflict, lock)
 		}
 	}
 	if err := retry.Wait(ctx, t.s.apply[e]+time.Duration(len(e.Changes))*t.s.slow); err != nil {
@@ -160,8 +166,8 @@ func (t *scriptTx) end() {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	t.s.mu.open--
-	if t.e != nil {
-		delete(t.s.mu.held, t.s.locks[t.e])
+	if t.lock != "" {
+		delete(t.s.mu.held, t.lock)
 	}
 }
 
@@ -193,14 +199,15 @@ var (
 	errBad      = errors.New("bad row")
 )
 
-// play runs entries, one by one unless opts say otherwise, to their end in fake time and returns how long that took.
+// play runs entries, one by one unless opts say otherwise, to their end in fake time and returns how long that took. After an
+// hour it is a hang.
 func (s *script) play(t *testing.T, opts target.SchedulerOptions, entries ...*replication.Entry) (took time.Duration, err error) {
 	t.Helper()
 	opts.MergeBytes = cmp.Or(opts.MergeBytes, -1)
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		sched := target.NewScheduler(s, opts)
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		ended := make(chan error, 1)
 		go func() {
@@ -338,6 +345,29 @@ func TestSchedulerMakesWay(t *testing.T) {
 	s.before(t, "executed b", "begin a", "rollback b", "commit a", "commit b")
 	if got := s.lines("commit"); !slices.Equal(got, []string{"first", "a", "b", "chunk"}) {
 		t.Errorf("commits are %v", got)
+	}
+}
+
+// TestSchedulerChunkInsideBatch: a chunk needs a lock of the merged transactions before and after it, whose first it has to
+// commit after.
+func TestSchedulerChunkInsideBatch(t *testing.T) {
+	s := newScript()
+	ddl := &replication.Entry{DDL: &replication.DDL{Statement: "ALTER TABLE t"}}
+	s.names[ddl] = "ddl"
+	a, c, b := s.txn("a", 1), s.chunk("chunk", 100, 200), s.txn("b", 2)
+	first := s.chunk("first chunk", 300, 400)
+	s.apply[ddl], s.apply[first], s.slow = time.Second, time.Second, 2*time.Second
+	s.locks[a], s.locks[c] = "page", "page"
+	took, err := s.play(t, target.SchedulerOptions{Workers: 1, Loaders: 1, MergeBytes: 1 << 20}, ddl, first, a, c, b)
+	if err != nil || took > 10*time.Second {
+		t.Errorf("took %v, %v", took, err)
+	}
+	if got := s.lines("commit"); !slices.Equal(got, []string{"ddl", "first chunk", "b", "chunk"}) {
+		t.Errorf("commits are %q", got)
+	}
+	// The chunk has met the lock of both.
+	if got := s.lines("begin"); len(got) < 5 || got[len(got)-1] != "chunk" || got[len(got)-2] != "chunk" {
+		t.Errorf("begun are %q", got)
 	}
 }
 
