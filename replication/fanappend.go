@@ -16,10 +16,17 @@ var (
 )
 
 // Append divides an entry and gives each shard its part. It blocks while the shards together, or one of those that get a part,
-// hold more bytes than they may.
+// hold more bytes than they may. After an error nothing more is appended: each further call returns that error, until Load.
 func (f *Fanout) Append(ctx context.Context, e *Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.mu.broken == nil {
+		f.mu.broken = f.appendEntry(ctx, e)
+	}
+	return f.mu.broken
+}
+
+func (f *Fanout) appendEntry(ctx context.Context, e *Entry) error {
 	switch {
 	case e.Chunk != nil:
 		return f.appendChunk(ctx, e)
@@ -82,14 +89,18 @@ func (f *Fanout) record(ctx context.Context, s *fanShard, fl *flight) error {
 	return f.give(ctx, s, fl, &Entry{})
 }
 
-// recordIdle gives the position to those shards that have committed all that they were given; nobody waits for that.
+// recordIdle gives the position to those shards that have committed all that they were given; nobody waits for that. After a failed
+// Append an idle shard may be one that never got its part of what comes before the position.
 func (f *Fanout) recordIdle(ctx context.Context) error {
+	if f.mu.broken != nil {
+		return nil // Append has told
+	}
 	for _, s := range f.shards {
 		if !s.idle() {
 			continue
 		}
-		if err := f.record(ctx, s, &flight{left: 1}); err != nil {
-			return err
+		if f.mu.broken = f.record(ctx, s, &flight{left: 1}); f.mu.broken != nil {
+			return f.mu.broken
 		}
 	}
 	return nil

@@ -43,6 +43,7 @@ func (f *Fanout) Load(ctx context.Context) (*Checkpoint, error) {
 		}
 	}
 	f.mu.at, f.mu.ahead = begin, 0
+	f.mu.broken = nil
 	for _, s := range f.shards {
 		s.resume(loaded[s], f.tables(), begin)
 		if s.ahead {

@@ -74,6 +74,8 @@ type Fanout struct {
 		at        Position
 		ahead     int
 		committed time.Time
+		// broken is the error after which the shards may not have got all that comes before at: no more is appended until Load.
+		broken error
 	}
 }
 

@@ -50,7 +50,9 @@ func (s *shelf) Run(ctx context.Context) error {
 func (s *shelf) Append(_ context.Context, e *replication.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.entries = append(s.mu.entries, e)
+	if s.err == nil {
+		s.mu.entries = append(s.mu.entries, e)
+	}
 	return s.err
 }
 
@@ -271,6 +273,64 @@ func TestFanoutDone(t *testing.T) {
 	}
 }
 
+// When a shard can't be given its part of an entry, those after it have not got theirs: none of them may be given a position any more, not even
+// by a report that comes from elsewhere.
+func TestFanoutBroken(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		entry replication.Entry
+		// first is what the shard before the broken one gets.
+		first string
+	}{
+		{"changes", replication.Entry{Changes: []replication.Change{{Table: words, After: plainRow(7, 0)}}}, "->7,@2"},
+		{"a schema change", replication.Entry{DDL: &replication.DDL{Tables: []string{"words"}}}, "ddl,@2"},
+		{"a position", replication.Entry{}, "@2"},
+	} {
+		fan, shelves := newShelves(t, 3, replication.FanoutOptions{})
+		startShelves(t, fan, shelves)
+		report := func() {
+			t.Helper()
+			if err := fan.Report(t.Context(), replication.Progress{}); err != nil {
+				t.Errorf("%s: report: %v", c.what, err)
+			}
+		}
+		shelves[1].err = errors.New("gone")
+		c.entry.Position = upTo(2)
+		first := fan.Append(t.Context(), &c.entry)
+		if !errors.Is(first, shelves[1].err) {
+			t.Fatalf("%s: %v", c.what, first)
+		}
+		shelves[1].err = nil
+		report()
+		wantShelves(t, c.what, shelves, c.first, "", "")
+		if err := fan.Append(t.Context(), &replication.Entry{Position: upTo(3)}); err == nil || err.Error() != first.Error() {
+			t.Errorf("%s: the next entry: %v", c.what, err)
+		}
+		report()
+		wantShelves(t, c.what+", and the next entry", shelves, "", "", "")
+		startShelves(t, fan, shelves)
+		if err := fan.Append(t.Context(), &replication.Entry{Position: upTo(2)}); err != nil {
+			t.Errorf("%s: after a new start: %v", c.what, err)
+		}
+		wantShelves(t, c.what+", after a new start", shelves, "@2", "@2", "@2")
+	}
+	// A report that could not give a shard its position: a chunk must not come after that.
+	fan, shelves := newShelves(t, 2, replication.FanoutOptions{})
+	startShelves(t, fan, shelves)
+	if err := fan.Append(t.Context(), &replication.Entry{Position: upTo(2), Changes: []replication.Change{{Table: plain, After: plainRow(1, 0)}}}); err != nil {
+		t.Fatal(err)
+	}
+	shelves[1].err = errors.New("gone")
+	first := fan.Report(t.Context(), replication.Progress{})
+	if !errors.Is(first, shelves[1].err) {
+		t.Fatal(first)
+	}
+	shelves[1].err = nil
+	if err := fan.Append(t.Context(), &replication.Entry{Position: upTo(2), Chunk: &replication.Chunk{Table: words}}); err == nil || err.Error() != first.Error() {
+		t.Errorf("a chunk after a failed report: %v", err)
+	}
+}
+
 // Shards together hold no more than they may, and a slow one does not stop the others before that.
 func TestFanoutMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -369,9 +429,11 @@ func TestFanoutErrors(t *testing.T) {
 	if err := fan.Append(t.Context(), &replication.Entry{Changes: []replication.Change{{Table: plain, After: bad}}}); !errors.As(err, &rowErr) || rowErr.Key != "(id=3)" {
 		t.Errorf("a row without a shard: %v", err)
 	}
+	startShelves(t, fan, shelves)
 	if err := fan.Append(t.Context(), &replication.Entry{Changes: []replication.Change{{Table: kinTree, After: bad}}}); !errors.As(err, &rowErr) {
 		t.Errorf("a table without a route: %v", err)
 	}
+	startShelves(t, fan, shelves)
 	shelves[1].err = &replication.TransientError{Err: errors.New("gone")}
 	var shard *replication.ShardError
 	for what, err := range map[string]error{
