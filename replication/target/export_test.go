@@ -29,10 +29,28 @@ func Definitions(ctx context.Context, t *Target, tables []string) (string, error
 	return s.definitions(ctx, tables)
 }
 
+// TableLock is the name of the lock of a table's definition.
+func TableLock(t *Target, table string) string {
+	s, err := t.loaded()
+	if err != nil {
+		return ""
+	}
+	return s.tableLock(table)
+}
+
 // Loads tells whether chunks of a table are loaded by LOAD DATA.
 func Loads(t *Target, table *replication.Table) bool {
 	s, err := t.loaded()
 	return err == nil && !s.noInfile.Load() && !s.loaders[table].off.Load()
+}
+
+// WriteMisfits makes a target write what the definition of its columns does not fit.
+func WriteMisfits(t *Target) {
+	if s, err := t.loaded(); err == nil {
+		for _, p := range s.plans {
+			p.misfit = nil
+		}
+	}
 }
 
 // InfileName is the name that LOAD DATA statements use.

@@ -181,10 +181,17 @@ type run struct {
 // start loads and runs; a new stream starts at position 0.
 func (h *shard) start(tg *target.Target) *run {
 	h.Helper()
+	return h.startWith(tg, func() {})
+}
+
+// startWith is start, with something to do after the load.
+func (h *shard) startWith(tg *target.Target, loaded func()) *run {
+	h.Helper()
 	cp, err := tg.Load(h.Context())
 	if err != nil {
 		h.Fatal(err)
 	}
+	loaded()
 	if cp.Position.IsZero() {
 		if err := tg.Start(h.Context(), position(0)); err != nil {
 			h.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -73,43 +72,21 @@ func newLoader(p *plan) *loader {
 	return l
 }
 
-// checkLoaders turns the loaders off of tables for which LOAD DATA does in silence what INSERT refuses, or locks more.
-func (s *store) checkLoaders(ctx context.Context, v variables) error {
-	rows, err := s.t.db.QueryContext(ctx, "SELECT table_name, column_name, column_default IS NULL, is_nullable = 'YES', LOWER(extra)"+
-		" FROM information_schema.columns WHERE table_schema = ?", s.t.cfg.Server.Database)
-	if err != nil {
-		return err
+// check turns the loader off if LOAD DATA does in silence with a column h of the target what INSERT refuses, or locks more. c is what is
+// written there, nil if nothing is.
+func (l *loader) check(c *replication.Column, h *column, v variables) {
+	written := c != nil && !c.Generated
+	switch {
+	case !written && h.noDefault && !h.nullable && !h.autoInc() && !h.generated():
+		// A column that the source has not, and that needs a value: it would get one.
+		l.off.Store(true)
+	case written && !h.nullable && c.Nullable:
+		// NULL would become the present time in a TIMESTAMP.
+		l.off.Store(true)
+	case h.autoInc() && v.autoincLockMode < 2:
+		// LOAD DATA would hold the lock of the counter to its end, so that chunks and the stream wait for one another.
+		l.off.Store(true)
 	}
-	defer rows.Close()
-	byName := make(map[string]*loader, len(s.loaders))
-	for t, l := range s.loaders {
-		byName[strings.ToLower(t.Name)] = l
-	}
-	for rows.Next() {
-		var table, column, extra string
-		var noDefault, nullable bool
-		if err := rows.Scan(&table, &column, &noDefault, &nullable, &extra); err != nil {
-			return err
-		}
-		l := byName[strings.ToLower(table)]
-		if l == nil {
-			continue
-		}
-		i := slices.IndexFunc(l.plan.written, func(i int) bool { return strings.EqualFold(l.plan.table.Columns[i].Name, column) })
-		autoInc := strings.Contains(extra, "auto_increment")
-		switch {
-		case i < 0 && noDefault && !nullable && !autoInc && !strings.Contains(extra, "generated"):
-			// A column that the source has not, and that needs a value: it would get one.
-			l.off.Store(true)
-		case i >= 0 && !nullable && l.plan.table.Columns[l.plan.written[i]].Nullable:
-			// NULL would become the present time in a TIMESTAMP.
-			l.off.Store(true)
-		case autoInc && v.autoincLockMode < 2:
-			// LOAD DATA would hold the lock of the counter to its end, so that chunks and the stream wait for one another.
-			l.off.Store(true)
-		}
-	}
-	return rows.Err()
 }
 
 // inspect tells whether the rows can be loaded, and how many warnings the server will give for them.

@@ -45,7 +45,9 @@ func TestChunkOfEmptyValues(t *testing.T) {
 		hollow := &replication.Table{
 			Schema: "source", Name: "hollow", Primary: replication.Index{Name: "PRIMARY", Columns: []int{0, 1, 2}},
 			Columns: []replication.Column{
-				str("name"), str("note"), {Name: "b", Kind: replication.KindBlob, Type: "varbinary(9)"}, str("x"),
+				str("name"), str("note"),
+				{Name: "b", Kind: replication.KindBlob, Type: "varbinary(9)"},
+				str("x"),
 				{Name: "doc", Kind: replication.KindJSON, Type: "json", Nullable: true},
 				{Name: "e", Kind: replication.KindEnum, Type: "enum('','b')", Members: []string{"", "b"}, Nullable: true},
 				{Name: "s", Kind: replication.KindSet, Type: "set('a','b')", Members: []string{"a", "b"}, Nullable: true},
@@ -137,7 +139,7 @@ func fields(file []byte) (out [][]byte) {
 // Id 0, generated columns, and columns that only the target has.
 func TestChunkOfUnusualTable(t *testing.T) {
 	eachPath(t, func(t *testing.T, s *replicationtest.Server, opts target.Options) {
-		h := newShard(t, s, "CREATE TABLE odd (id int PRIMARY KEY AUTO_INCREMENT, g int AS (LENGTH(`a b``c`) * 2) STORED, `a b``c` varchar(10) NOT NULL, v int AS (1 + 1), extra int DEFAULT 7)")
+		h := newShard(t, s, "CREATE TABLE odd (id int PRIMARY KEY AUTO_INCREMENT, g int AS (LENGTH(`a b``c`) * 2) STORED, `a b``c` varchar(10) CHARACTER SET utf8mb4 NOT NULL, v int AS (1 + 1), extra int DEFAULT 7)")
 		odd := &replication.Table{
 			Schema: "source", Name: "odd", Ordered: true, Primary: replication.Index{Name: "PRIMARY", Columns: []int{0}, Exact: true},
 			Columns: []replication.Column{

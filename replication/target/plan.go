@@ -26,6 +26,8 @@ type plan struct {
 	// zoned are the DATETIME columns to convert from zone to UTC; empty if zone is nil.
 	zoned []int
 	zone  *time.Location
+	// misfit says which column of the target the rows must not be written to; nil if there is none.
+	misfit error
 }
 
 func newPlan(database string, t *replication.Table, zone *time.Location, rowAlias bool) *plan {

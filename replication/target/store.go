@@ -67,9 +67,11 @@ func (s *store) Begin(ctx context.Context) (Tx, error) {
 	return &sqlTx{s: s, conn: c}, nil
 }
 
+// plan is the plan of a table that can be written. It is only when rows are written that a column must fit: a schema change that comes
+// before them in the log may make it so, and the stream is loaded anew after it.
 func (s *store) plan(t *replication.Table) (*plan, error) {
 	if p := s.plans[t]; p != nil {
-		return p, nil
+		return p, p.misfit
 	}
 	return nil, &replication.SchemaChangedError{Table: t.Name, What: "the target was not opened with this definition of it"}
 }

@@ -180,7 +180,7 @@ func (t *Target) load(ctx context.Context) (*replication.Checkpoint, error) {
 		return nil, err
 	}
 	s := newStore(t, epoch, mark, v)
-	if err := s.checkLoaders(ctx, v); err != nil {
+	if err := s.checkColumns(ctx, v); err != nil {
 		return nil, err
 	}
 	stream, err := t.side.Stream(ctx, t.cfg.StreamID)
