@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/internal/sqltext"
@@ -38,20 +37,33 @@ func (e *DDLError) Unwrap() error { return e.Err }
 type ddlMarker struct {
 	// Position is what the change leads to, so that it names the change.
 	Position string `json:"position"`
-	// Before is a hash of the tables' definitions.
+	// Before is a hash of the tables' definitions. No keys are due then, and none are being added: only the change itself can make it
+	// another one.
 	Before string `json:"before"`
 }
 
+// repeatable are the statements that can be executed again after they were executed, or a part of them: MariaDB drops several tables one
+// by one, and replaces one in two steps.
+var repeatable = regexp.MustCompile(`(?i)^\s*(DROP\s+TABLE|CREATE\s+OR\s+REPLACE\s+TABLE)\b`)
+
 // ExecuteDDL executes a schema change in the target's database, and records its position after it.
 func (s *store) ExecuteDDL(ctx context.Context, e *replication.Entry) error {
-	c, err := s.get(ctx)
-	if err != nil {
-		return s.classify(ctx, err)
+	c, err := s.dialAlter(ctx, e.DDL.Tables...)
+	if err == nil {
+		err = s.executeDDL(ctx, c, e)
+		c.close()
 	}
-	defer s.put(c)
-	now, err := s.definitions(ctx, e.DDL.Tables)
-	if err != nil {
-		return s.classify(ctx, err)
+	if err == nil {
+		err = s.recordDDL(ctx, s.next(e))
+	}
+	return s.classify(ctx, err)
+}
+
+// executeDDL does what is left to do of a schema change, on a connection that has the tables' locks: the same statement of who had the stream
+// before goes on no longer, and is not begun any more.
+func (s *store) executeDDL(ctx context.Context, c *conn, e *replication.Entry) error {
+	if err := s.owned(ctx); err != nil {
+		return err
 	}
 	mark := s.mark()
 	var marker ddlMarker
@@ -60,45 +72,69 @@ func (s *store) ExecuteDDL(ctx context.Context, e *replication.Entry) error {
 			return fmt.Errorf("stream %d: stored schema change: %w", s.id, err)
 		}
 	}
-	if replay := marker.Position == e.Position.String(); !replay || marker.Before == now {
-		if !replay {
-			text, err := json.Marshal(ddlMarker{Position: e.Position.String(), Before: now})
-			if err != nil {
-				return err
-			}
-			mark = sidecar.Mark{Seq: mark.Seq + 1, Position: mark.Position, Transaction: mark.Transaction, DDL: string(text)}
-			if err := s.record(ctx, c, mark); err != nil {
-				return err
-			}
-		}
-		if err := s.executeDDL(ctx, e.DDL, replay); err != nil {
-			return s.classify(ctx, err)
+	replay := marker.Position == e.Position.String()
+	if !replay {
+		// The change may drop or rename such a key, or its columns.
+		if err := s.addDueKeys(ctx, c, e.DDL.Tables...); err != nil {
+			return err
 		}
 	}
-	return s.record(ctx, c, s.next(e))
-}
-
-// executeDDL runs the statement on a connection of its own, which it may leave in any state.
-func (s *store) executeDDL(ctx context.Context, d *replication.DDL, replay bool) error {
-	cfg := alterSession()
-	cfg.Variables["sql_mode"] = sqltext.String(sqlMode(d.SQLMode))
-	raw, err := mysqlconn.Dial(ctx, s.t.cfg.Server, cfg)
+	now, err := s.definitions(ctx, e.DDL.Tables)
 	if err != nil {
 		return err
 	}
-	c := &conn{c: raw}
-	defer c.close()
+	changed := replay && marker.Before != now
+	if changed && !repeatable.MatchString(e.DDL.Statement) {
+		return nil
+	}
+	if !replay {
+		text, err := json.Marshal(ddlMarker{Position: e.Position.String(), Before: now})
+		if err != nil {
+			return err
+		}
+		mark = sidecar.Mark{Seq: mark.Seq + 1, Position: mark.Position, Transaction: mark.Transaction, DDL: string(text)}
+		if err := s.recordDDL(ctx, mark); err != nil {
+			return err
+		}
+	}
+	return s.runDDL(ctx, c, e.DDL, changed)
+}
+
+// recordDDL writes a mark on a connection that is set up for it.
+func (s *store) recordDDL(ctx context.Context, m sidecar.Mark) error {
+	c, err := s.get(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.put(c)
+	return s.record(ctx, c, m)
+}
+
+// owned fails if somebody else has taken the stream over.
+func (s *store) owned(ctx context.Context) error {
+	_, epoch, _, err := s.side.Owner(ctx, s.id)
+	if err == nil && epoch != s.epoch {
+		err = fmt.Errorf("stream %d: %w", s.id, replication.ErrFenced)
+	}
+	return err
+}
+
+// runDDL runs the statement, which may leave the connection in any state. changed says that it has been executed before, or a part of it.
+func (s *store) runDDL(ctx context.Context, c *conn, d *replication.DDL, changed bool) error {
+	if _, err := c.run(ctx, "SET SESSION sql_mode="+sqltext.String(sqlMode(d.SQLMode))); err != nil {
+		return err
+	}
 	statement := d.Statement
 	for _, schema := range s.t.sourceSchemas() {
 		statement = requalify(statement, schema, s.t.cfg.Server.Database, d.SQLMode&ansiQuotes != 0)
 	}
-	_, err = s.runLong(ctx, c, statement)
+	_, err := s.runLong(ctx, c, statement)
 	_, answered := mysqlerr.Code(err)
 	switch {
 	case err == nil:
 		s.t.opts.Logger.Info("schema changed", "statement", clip(statement))
 		return nil
-	case replay && mysqlerr.AlreadyDone(err):
+	case changed && mysqlerr.AlreadyDone(err):
 		return nil
 	case ctx.Err() != nil || !answered || mysqlerr.Transient(err, mysqlerr.Target):
 		return err

@@ -2,6 +2,8 @@ package target
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/tablehaul/tablehaul/internal/mysqlconn"
 	"github.com/tablehaul/tablehaul/internal/mysqlerr"
 	"github.com/tablehaul/tablehaul/internal/sidecar"
+	"github.com/tablehaul/tablehaul/internal/sqltext"
 	"github.com/tablehaul/tablehaul/replication"
 )
 
@@ -45,19 +48,85 @@ func (t *Target) FinishTable(ctx context.Context, table *replication.Table) erro
 	if err != nil || handed {
 		return s.classify(ctx, err)
 	}
-	start := time.Now()
-	if err := s.addKeys(ctx, actions[i]); err != nil {
-		return s.classify(ctx, fmt.Errorf("add the keys of table %s: %w", table.Name, err))
-	}
-	if err := t.side.DeletePostCopyAction(ctx, t.cfg.StreamID, table.Name); err != nil {
+	c, err := s.dialAlter(ctx, table.Name)
+	if err != nil {
 		return s.classify(ctx, err)
 	}
-	t.opts.Logger.Info("keys added", "table", table.Name, "keys", len(actions[i].Keys), "took", time.Since(start))
+	defer c.close()
+	return s.classify(ctx, s.addDueKeys(ctx, c, table.Name))
+}
+
+// tableLockWait is how long the lock of a table's name is waited for, in seconds: as long as for the table itself.
+const tableLockWait = 600
+
+// tableLock is the name of the lock that who changes a table's definition holds. A server has 64 characters for it.
+func (s *store) tableLock(table string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(s.t.cfg.Server.Database + "." + table)))
+	return "tablehaul " + hex.EncodeToString(sum[:20])
+}
+
+// dialAlter dials a connection for schema changes of the tables, and takes the locks of their names. The server keeps them until the
+// connection's last statement has ended, also if its process has died: so no key is added, and no schema change
+// of the source executed, beside another one of any stream.
+func (s *store) dialAlter(ctx context.Context, tables ...string) (*conn, error) {
+	raw, err := mysqlconn.Dial(ctx, s.t.cfg.Server, alterSession())
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{c: raw}
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = s.tableLock(t)
+	}
+	slices.Sort(names) // all take them in one order
+	for _, name := range names {
+		rows, err := c.query(ctx, fmt.Sprintf("SELECT COALESCE(GET_LOCK(%s, %d), 0)", sqltext.String(name), tableLockWait))
+		if err == nil && rows[0][0] != "1" {
+			err = &replication.TransientError{Err: fmt.Errorf("%w: another schema change of the table goes on", ErrLockConflict)}
+		}
+		if err != nil {
+			c.close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// addDueKeys adds the keys that were left out of the tables for the copy, on a connection that has the tables' locks. It does
+// so for all streams of the workflow that fill them.
+func (s *store) addDueKeys(ctx context.Context, c *conn, tables ...string) error {
+	me, err := s.side.Stream(ctx, s.id)
+	if err != nil {
+		return err
+	}
+	streams, err := s.side.Streams(ctx, sidecar.Filter{Workflow: me.Workflow, DBName: me.DBName})
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
+		actions, err := s.side.PostCopyActions(ctx, stream.ID)
+		if err != nil {
+			return err
+		}
+		for _, a := range actions {
+			if !slices.ContainsFunc(tables, func(t string) bool { return strings.EqualFold(t, a.Table) }) {
+				continue
+			}
+			start := time.Now()
+			if err := s.addKeys(ctx, c, a); err != nil {
+				return fmt.Errorf("add the keys of table %s: %w", a.Table, err)
+			}
+			if err := s.side.DeletePostCopyAction(ctx, stream.ID, a.Table); err != nil {
+				return err
+			}
+			s.t.opts.Logger.Info("keys added", "table", a.Table, "keys", len(a.Keys), "took", time.Since(start))
+		}
+	}
 	return nil
 }
 
 // addKeys adds those of the keys that are missing.
-func (s *store) addKeys(ctx context.Context, a sidecar.Action) error {
+func (s *store) addKeys(ctx context.Context, c *conn, a sidecar.Action) error {
 	for attempt := 0; ; attempt++ {
 		missing, err := s.missingKeys(ctx, a)
 		if err != nil {
@@ -67,9 +136,8 @@ func (s *store) addKeys(ctx context.Context, a sidecar.Action) error {
 		if len(statements) == 0 {
 			return nil
 		}
-		// One at a time, since each changes what is missing. Somebody else (an owner that lost the stream) may be adding
-		// the same keys; then look again.
-		err = s.alter(ctx, statements[0])
+		// One at a time, since each changes what is missing. Somebody may add the same keys by hand; then look again.
+		err = s.alter(ctx, c, statements[0])
 		if err != nil && (!mysqlerr.AlreadyDone(err) || attempt > len(a.Keys)) {
 			return err
 		}
@@ -130,24 +198,18 @@ func alterStatements(table string, keys []sidecar.ActionKey) []string {
 	return statements
 }
 
-// alter executes a schema change on a connection of its own, with the lock that it needs.
-func (s *store) alter(ctx context.Context, statement string) error {
-	c, err := mysqlconn.Dial(ctx, s.t.cfg.Server, alterSession())
-	if err != nil {
-		return err
-	}
-	conn := &conn{c: c}
-	defer conn.close()
-	_, err = s.runLong(ctx, conn, statement)
+// alter executes a schema change with the lock that it needs.
+func (s *store) alter(ctx context.Context, c *conn, statement string) error {
+	_, err := s.runLong(ctx, c, statement)
 	offline, ok := strings.CutSuffix(statement, online)
 	switch code, _ := mysqlerr.Code(err); {
 	case !ok:
 	case code == 1845 || code == 1846 || code == 1221:
-		_, err = s.runLong(ctx, conn, offline)
-	case mysqlerr.DuplicateKey(err):
+		_, err = s.runLong(ctx, c, offline)
+	case mysqlerr.DuplicateKey(err) || code == 1799:
 		// A server takes two values for duplicates too if one of them came and the other one went while the key was built.
-		// Without writes it is right.
-		_, err = s.runLong(ctx, conn, offline+", LOCK=SHARED")
+		// Without writes it is right. 1799 says that more was written meanwhile than innodb_online_alter_log_max_size bytes.
+		_, err = s.runLong(ctx, c, offline+", LOCK=SHARED")
 	}
 	return err
 }
