@@ -29,15 +29,6 @@ func Definitions(ctx context.Context, t *Target, tables []string) (string, error
 	return s.definitions(ctx, tables)
 }
 
-// TableLock is the name of the lock of a table's definition.
-func TableLock(t *Target, table string) string {
-	s, err := t.loaded()
-	if err != nil {
-		return ""
-	}
-	return s.tableLock(table)
-}
-
 // Loads tells whether chunks of a table are loaded by LOAD DATA.
 func Loads(t *Target, table *replication.Table) bool {
 	s, err := t.loaded()
