@@ -21,7 +21,7 @@ func (w *writer) drift(ctx context.Context, e expect, err error) error {
 	switch w.tx.s.t.opts.OnDrift {
 	case replication.OnDriftSkip:
 	case replication.OnDriftRepair:
-		if err := w.repair(ctx, c); mysqlerr.DuplicateKey(err) {
+		if err := w.repair(ctx, e); mysqlerr.DuplicateKey(err) {
 			return d
 		} else if err != nil {
 			return err
@@ -34,7 +34,8 @@ func (w *writer) drift(ctx context.Context, e expect, err error) error {
 }
 
 // repair makes way for a change's after image, and puts it in: what has one of its keys goes.
-func (w *writer) repair(ctx context.Context, c replication.Change) error {
+func (w *writer) repair(ctx context.Context, e expect) error {
+	c := e.change
 	if c.After == nil {
 		return nil
 	}
@@ -69,16 +70,24 @@ func (w *writer) repair(ctx context.Context, c replication.Change) error {
 	if err != nil {
 		return err
 	}
-	text, _, err := p.appendRow([]byte(p.insert), values)
+	text, warnings, err := p.appendRow([]byte(p.insert), values)
 	if err != nil {
 		return err
 	}
-	for _, s := range append(statements, string(text)) {
-		if _, err := w.conn.run(ctx, s); err != nil {
+	var r result
+	for _, statement := range append(statements, string(text)) {
+		r, err = w.conn.run(ctx, statement)
+		_, answered := mysqlerr.Code(err)
+		switch {
+		case err == nil:
+		case !answered || mysqlerr.DuplicateKey(err) || mysqlerr.LockWait(err) || mysqlerr.Transient(err, mysqlerr.Target):
 			return err
+		default:
+			return w.refused(e, err)
 		}
 	}
-	return nil
+	e.warnings = warnings
+	return w.warned(ctx, e, r)
 }
 
 // keptDrifts is how many lines of type Drift one transaction adds at most, and how many a stream's log keeps; when there are twice as

@@ -268,21 +268,34 @@ func (w *writer) flush(ctx context.Context) error {
 
 // judge says what was wrong with the one statement of a careful batch; nil if it was only talk.
 func (w *writer) judge(ctx context.Context, e expect, r result, err error) error {
-	t := e.change.Table
-	switch code, _ := mysqlerr.Code(err); {
+	switch {
 	case err == nil:
-	case t == nil:
+	case e.change.Table == nil:
 		return err
 	case mysqlerr.DuplicateKey(err):
 		return w.drift(ctx, e, err)
-	case code == 1054 || code == 1136 || code == 1146 || code == 1110:
-		return &replication.SchemaChangedError{Table: t.Name, What: "on the target: " + mysqlerr.Message(err)}
 	default:
-		return &replication.RowError{Table: t.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %w", e.op, err)}
+		return w.refused(e, err)
 	}
 	if e.rows != anyRows && r.rows != e.rows {
 		return w.drift(ctx, e, nil)
 	}
+	return w.warned(ctx, e, r)
+}
+
+// refused makes the server's error of a change one that names the row.
+func (w *writer) refused(e expect, err error) error {
+	t := e.change.Table
+	switch code, _ := mysqlerr.Code(err); code {
+	case 1054, 1136, 1146, 1110:
+		return &replication.SchemaChangedError{Table: t.Name, What: "on the target: " + mysqlerr.Message(err)}
+	}
+	return &replication.RowError{Table: t.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %w", e.op, err)}
+}
+
+// warned returns an error if the last statement on the connection, which wrote the row of e, brought other warnings than it should: a
+// value was changed then.
+func (w *writer) warned(ctx context.Context, e expect, r result) error {
 	if e.warnings == anyRows || r.warnings == e.warnings {
 		return nil
 	}
@@ -290,15 +303,16 @@ func (w *writer) judge(ctx context.Context, e expect, r result, err error) error
 	if err != nil {
 		return err
 	}
+	all := len(warnings) == r.warnings
 	warnings = slices.DeleteFunc(warnings, func(row []string) bool { return len(row) < 3 || harmless[row[1]] })
-	if len(warnings) == e.warnings {
+	if all && len(warnings) == e.warnings {
 		return nil
 	}
 	what := "a value changes for an unknown reason"
 	if len(warnings) > 0 {
 		what = "the target would change a value: " + warnings[len(warnings)-1][2]
 	}
-	return &replication.RowError{Table: t.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %s", e.op, what)}
+	return &replication.RowError{Table: e.change.Table.Name, Key: w.key(e.change), Err: fmt.Errorf("%s: %s", e.op, what)}
 }
 
 // key formats the key of the row that a change is about.
