@@ -35,6 +35,11 @@ type assembler struct {
 	news  func(*replication.Transaction) error
 	// recheck compares a table with its definition on the server, after a DDL.
 	recheck func(name string) error
+	// convert makes UTF-8 of a statement in the character set of a collation; false if it is not in it.
+	convert func(text string, collation uint16) (string, bool, error)
+	// indirect is what changes of rows may hide behind; readIndirect reads it from the server.
+	indirect     indirect
+	readIndirect func(*indirect) error
 
 	// pos is the end of the last event, last the furthest that was told.
 	pos, last replication.LogPos
@@ -246,6 +251,23 @@ func (a *assembler) end() replication.LogPos {
 	return a.last
 }
 
+// table returns the opened table of a name in the log; nil if it is none. A server that ignores case may log a table
+// as a statement wrote it (lower_case_table_names=2).
+func (a *assembler) table(schema, name string) *replication.Table {
+	if !sameName(a.fold, schema, a.schema) {
+		return nil
+	}
+	if t := a.tables[name]; t != nil || !a.fold {
+		return t
+	}
+	for _, t := range a.tables {
+		if sameName(true, t.Name, name) {
+			return t
+		}
+	}
+	return nil
+}
+
 // tableMap takes note of a TABLE_MAP, if it is of an opened table.
 func (a *assembler) tableMap(body []byte) error {
 	c := cursor{b: body}
@@ -253,19 +275,19 @@ func (a *assembler) tableMap(body []byte) error {
 	if err != nil {
 		return err
 	}
-	t := a.tables[m.table]
-	if t == nil || !sameName(a.fold, m.schema, a.schema) {
+	t := a.table(m.schema, m.table)
+	if t == nil {
 		delete(a.maps, m.id)
 		return nil
 	}
-	if replaced, ok := a.stale[m.table]; ok && (a.group == nil || !a.group.known) {
+	if replaced, ok := a.stale[t.Name]; ok && (a.group == nil || !a.group.known) {
 		if replaced != "" {
-			return &replication.SchemaChangedError{Table: m.table, What: replaced}
+			return &replication.SchemaChangedError{Table: t.Name, What: replaced}
 		}
-		if err := a.recheck(m.table); err != nil {
+		if err := a.recheck(t.Name); err != nil {
 			return err
 		}
-		delete(a.stale, m.table)
+		delete(a.stale, t.Name)
 	}
 	if old := a.maps[m.id]; old != nil && old.same(body) {
 		return nil

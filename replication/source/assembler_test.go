@@ -66,6 +66,10 @@ func newScript(t *testing.T, from string) *script {
 		return nil
 	}
 	s.a.recheck = func(string) error { return s.recheck }
+	s.a.readIndirect = func(in *indirect) error {
+		in.names, in.fresh = map[string]bool{"v": true}, true
+		return nil
+	}
 	return s
 }
 
@@ -160,6 +164,9 @@ func TestAssembler(t *testing.T) {
 		{"rows without group", "", []string{"map", "row:1"}, nil, ErrNoGTID},
 		{"statement format", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE t SET id=1"}, nil, ErrNotRow},
 		{"statements of others", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE u SET id=1", "xid"}, []string{"1"}, nil},
+		{"statements of others that hide ours", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE `V` SET id=1", "xid"}, nil, ErrNotRow},
+		{"statements of a kind that is not known", "", []string{"gtid:1", "query:BEGIN", "query:FROBNICATE u, 'v'", "xid"}, nil, ErrNotRow},
+		{"statements that hide ours and only define", "", []string{"gtid:1", "query:CREATE VIEW v AS SELECT 1", "gtid:2", "query:ALTER TABLE v ADD c int"}, []string{"1", "2"}, nil},
 		{"progress", "", []string{"rotate:7", "prev", "beat:500", "gtid:1", "beat:700", "query:BEGIN", "xid", "rotate:8", "prev"}, []string{"@7:4", "@7:104", "@7:500", "1", "@8:4", "@8:104"}, nil},
 		{"progress does not go back", "", []string{"rotate:7", "beat:500", "rotate:7", "prev", "beat:400", "beat:600"}, []string{"@7:4", "@7:500", "@7:500", "@7:500", "@7:500", "@7:600"}, nil},
 	} {
@@ -254,5 +261,23 @@ func TestDefinitionIsLookedAtAgain(t *testing.T) {
 	}
 	if err := s.run("gtid:4", "query:BEGIN", "wrongmap"); err == nil || !strings.Contains(err.Error(), "column 1 (id)") {
 		t.Errorf("a table of another shape: %v", err)
+	}
+}
+
+// TestTableNamesInTheLog: with lower_case_table_names=2 the log has names as they were written when a table was made, or in a statement.
+func TestTableNamesInTheLog(t *testing.T) {
+	s := newScript(t, "")
+	for _, tc := range []struct {
+		fold         bool
+		schema, name string
+		want         bool
+	}{
+		{false, "shop", "t", true}, {false, "shop", "T", false}, {false, "Shop", "t", false},
+		{true, "shop", "t", true}, {true, "Shop", "T", true}, {true, "shop", "u", false}, {true, "other", "T", false},
+	} {
+		s.a.fold = tc.fold
+		if got := s.a.table(tc.schema, tc.name); (got != nil) != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
 	}
 }

@@ -234,6 +234,11 @@ func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 		return r.queue.put(ctx, t)
 	}
 	a.news = func(t *replication.Transaction) error { return r.queue.news(ctx, t) }
+	a.readIndirect = func(in *indirect) error { return mark(ctx, src.readIndirect(ctx, in)) }
+	a.convert = func(text string, collation uint16) (string, bool, error) {
+		utf8, ok, err := src.convert(ctx, text, collation)
+		return utf8, ok, mark(ctx, err)
+	}
 	a.recheck = func(name string) error { return mark(ctx, src.recheck(ctx, name)) }
 	return a
 }

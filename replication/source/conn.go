@@ -139,7 +139,7 @@ func (s *Source) with(ctx context.Context, f func(*conn) error) error {
 				c.broken = true
 			}
 			if c.broken && ctx.Err() != nil {
-				s.kill(ctx, c.id)
+				s.kill(ctx, c)
 			}
 			dead = c.broken && !c.fresh
 			s.release(c)
@@ -160,11 +160,20 @@ func (s *Source) with(ctx context.Context, f func(*conn) error) error {
 	}
 }
 
-// kill ends what a connection that was given up still does on the server. It is done as well as it goes.
-func (s *Source) kill(ctx context.Context, id uint32) {
+// kill ends what a connection that was given up still does on the server. It is done as well as it goes: another connection
+// may lead to another server, where the number is somebody else's.
+func (s *Source) kill(ctx context.Context, c *conn) {
 	kctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	_, _ = s.db.ExecContext(kctx, fmt.Sprintf("KILL %d", id))
+	via, err := s.db.Conn(kctx)
+	if err != nil {
+		return
+	}
+	defer via.Close()
+	var server string
+	if err := via.QueryRowContext(kctx, "SELECT @@server_uuid").Scan(&server); err == nil && server == c.server {
+		_, _ = via.ExecContext(kctx, fmt.Sprintf("KILL %d", c.id))
+	}
 }
 
 func (c *conn) close() { _ = c.client.Close() }

@@ -33,10 +33,15 @@
 //
 // A consumer that takes nothing for hours holds the server up, not memory: the connection's net_write_timeout is an hour, and
 // when it breaks all the same, the log goes on over a new one. A server that is silent for Options.ReadTimeout is left and
-// asked again; after 8 connections in a row that brought nothing the log ends with a transient error.
+// asked again; after 6 connections in a row that brought nothing the log ends with a transient error.
 //
 // A log that is not the one that was read is refused with replication.ErrHistory: when the position has transactions that the server never
 // had, or, within one call of Transactions, when the log ends before what was read of it (RESET BINARY LOGS AND GTIDS).
+//
+// A change that was logged as a statement (ErrNotRow) is refused where it may be one of an opened table: when the statement names one, or any
+// view, stored routine, table with triggers, or parent of a foreign key, in any schema. Only a user with SELECT and TRIGGER on all schemas (*.*)
+// sees the names of all these; for another one every statement that changes rows counts as such, even of other schemas. What hid a table and
+// was dropped before its statement is read is not known any more, so binlog_format=ROW is for all sessions all the same.
 //
 // The user needs SELECT on the schema, REPLICATION SLAVE for the log, and REPLICATION CLIENT for its end. The server needs
 // gtid_mode=ON, binlog_format=ROW and binlog_row_image=FULL.

@@ -14,7 +14,8 @@ import (
 // MySQL 8.0 and newer can.
 var ErrUnsupportedServer = errors.New("unsupported source server")
 
-// ErrNotRow means that the log holds a change as a statement, whose rows are not known. Set binlog_format to ROW for
+// ErrNotRow means that the log holds a change as a statement, whose rows are not known, and that it may be one of an opened table, also
+// by a view, a trigger, a routine or a foreign key; which it is can only be told by a user with SELECT and TRIGGER on *.*. Set binlog_format to ROW for
 // every session of the source and start the copy again.
 var ErrNotRow = errors.New("change was logged as a statement, not as rows (set binlog_format=ROW)")
 

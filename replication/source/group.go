@@ -107,8 +107,11 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 	if g == nil {
 		return ErrNoGTID
 	}
-	mode := sqlModeOf(ev.StatusVars)
-	s := parseStatement(text, mode)
+	session := sessionOf(ev.StatusVars)
+	s, affected, err := a.read(text, session, string(ev.Schema))
+	if err != nil {
+		return err
+	}
 	switch s.kind {
 	case stmtBegin, stmtXAStart:
 		g.begun = true
@@ -131,18 +134,24 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 		return a.settle(&s)
 	case stmtOther, stmtDDL, stmtDML:
 	}
-	affected := s.affected(a.fold, string(ev.Schema), a.schema, a.names)
+	if s.kind != stmtDML {
+		a.indirect.fresh = false
+	}
 	switch {
-	case g.known || affected == nil:
-	case s.kind == stmtDML:
-		return fmt.Errorf("%w: %.200q", ErrNotRow, text)
+	case g.known:
+	case s.kind == stmtDML && affected != nil:
+		return notRow(s.text, "it names an opened table")
+	case affected == nil:
+		if err := a.checkIndirect(&s); err != nil {
+			return err
+		}
 	default:
 		g.ddl = &replication.DDL{
-			Schema: string(ev.Schema), Statement: text, Tables: affected, SQLMode: mode, ReplacesRows: s.replaces,
-			ForeignKeys: a.unlogged && changesForeignKeys.MatchString(text),
+			Schema: string(ev.Schema), Statement: s.text, Tables: affected, SQLMode: session.sqlMode, ReplacesRows: s.replaces,
+			ForeignKeys: a.unlogged && changesForeignKeys.MatchString(s.text),
 		}
 		if s.replaces {
-			g.replaced = fmt.Sprintf("rows were replaced by %.200q", text)
+			g.replaced = fmt.Sprintf("rows were replaced by %.200q", s.text)
 		}
 	}
 	if g.begun {
@@ -150,6 +159,45 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 	}
 	return a.commit()
 }
+
+// read reads the text of a query event, and finds the opened tables that it changes.
+func (a *assembler) read(text string, session querySession, schema string) (s statement, affected []string, err error) {
+	texts, err := a.readings(text, session.client)
+	for i, text := range texts {
+		r := parseStatement(text, session.sqlMode)
+		hit := r.affected(a.fold, schema, a.schema, a.names)
+		switch {
+		case i == 0, r.split && !s.split,
+			r.split == s.split && hit != nil && affected == nil,
+			r.kind == stmtSavepoint || r.kind == stmtRollbackTo: // the server writes these itself
+			s, affected = r, hit
+		}
+	}
+	return s, affected, err
+}
+
+// checkIndirect fails if a statement that names no opened table may change one all the same.
+func (a *assembler) checkIndirect(s *statement) error {
+	in := &a.indirect
+	if !s.writes {
+		return nil
+	}
+	if !in.fresh {
+		if err := a.readIndirect(in); err != nil {
+			return err
+		}
+	}
+	switch {
+	case in.hidden:
+		return notRow(s.text, "the user lacks SELECT or TRIGGER on all schemas, which would tell whether it changes an opened table")
+	case in.concerns(s):
+		return notRow(s.text, "it names a view, a routine, or a table with triggers or foreign keys to it")
+	}
+	return nil
+}
+
+// notRow is the error of a change that was logged as a statement.
+func notRow(text, why string) error { return fmt.Errorf("%w; %s: %.200q", ErrNotRow, why, text) }
 
 // loadQuery handles LOAD DATA that was logged as a statement: a query event with four numbers more.
 func (a *assembler) loadQuery(body []byte) error {

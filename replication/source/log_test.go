@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -441,6 +442,126 @@ func TestStatementsOfOthers(t *testing.T) {
 	_, from := f.end(s)
 	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO other (v) VALUES ('t'), (rand(7)), (@x)")
 	wantLog(t, f.log(s, from), "")
+
+	// Who can't see what hides our tables has to take everything for it.
+	f.srv.MustExec(t, "CREATE USER blind IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, EXECUTE ON "+f.schema+".* TO blind;"+
+		" GRANT REPLICATION SLAVE, REPLICATION CLIENT, SHOW_ROUTINE ON *.* TO blind")
+	f.srv.MustExec(t, "CREATE USER sees IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO sees")
+	f.exec("CREATE VIEW hides AS SELECT * FROM other")
+	for user, want := range map[string]error{"blind": source.ErrNotRow, "sees": nil} {
+		f.cfg.User, f.cfg.Password = user, "pw"
+		if _, err := f.tryLog(f.open("t"), from); !errors.Is(err, want) {
+			t.Errorf("as %s: %v", user, err)
+		}
+	}
+	_, from = f.end(s)
+	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO hides (v) VALUES ('x')")
+	if _, err := f.tryLog(f.open("t"), from); !errors.Is(err, source.ErrNotRow) {
+		t.Errorf("a view, as one who sees it: %v", err)
+	}
+}
+
+// TestStatementsThatHideTables: what changes our table under another name, logged as a statement, is an error.
+func TestStatementsThatHideTables(t *testing.T) {
+	for name, tc := range map[string]struct{ before, statement string }{
+		"view":        {"CREATE VIEW v AS SELECT * FROM t", "INSERT INTO v VALUES (5, 1)"},
+		"trigger":     {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW INSERT INTO t VALUES (new.id, 1)", "INSERT INTO other VALUES (6)"},
+		"select f":    {"CREATE FUNCTION f() RETURNS int DETERMINISTIC BEGIN INSERT INTO t VALUES (7, 1); RETURN 1; END", "SELECT f()"},
+		"do f":        {"CREATE FUNCTION f() RETURNS int DETERMINISTIC BEGIN INSERT INTO t VALUES (7, 1); RETURN 1; END", "DO F()"},
+		"set f":       {"CREATE FUNCTION f() RETURNS int DETERMINISTIC BEGIN INSERT INTO t VALUES (7, 1); RETURN 1; END", "SET @x = f()"},
+		"insert f":    {"CREATE FUNCTION f() RETURNS int DETERMINISTIC BEGIN INSERT INTO t VALUES (7, 1); RETURN 1; END", "INSERT INTO other VALUES (f() + 100)"},
+		"procedure":   {"CREATE PROCEDURE p() INSERT INTO t VALUES (8, 1)", "CALL p()"},
+		"foreign key": {"ALTER TABLE t ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE", "DELETE FROM parent"},
+		"multi-step":  {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW DELETE FROM parent; ALTER TABLE t ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE", "INSERT INTO other VALUES (6)"},
+		"other schema": {"CREATE DATABASE IF NOT EXISTS elsewhere; DROP VIEW IF EXISTS elsewhere.w; CREATE VIEW elsewhere.w AS SELECT * FROM t",
+			"INSERT INTO elsewhere.w VALUES (5, 1)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.exec("CREATE TABLE t (id int primary key, p int)", "CREATE TABLE other (id int primary key)", "CREATE TABLE parent (id int primary key)",
+				"INSERT INTO parent VALUES (1)", "INSERT INTO t VALUES (1,1)")
+			s := f.open("t")
+			_, from := f.end(s)
+			// The first statement is fine: what hides a table comes after the names were read.
+			f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO other VALUES (1)")
+			if strings.Contains(tc.before, " BEGIN ") {
+				f.exec(tc.before)
+			} else {
+				f.exec(strings.Split(tc.before, "; ")...)
+			}
+			before := f.query("SELECT CONCAT(COUNT(*), '') FROM t")
+			f.exec("SET SESSION binlog_format=STATEMENT", tc.statement)
+			if f.query("SELECT CONCAT(COUNT(*), '') FROM t") == before {
+				t.Fatal("the statement did not change the table")
+			}
+			if _, err := f.tryLog(s, from); !errors.Is(err, source.ErrNotRow) {
+				t.Errorf("%s: %v", tc.statement, err)
+			}
+		})
+	}
+}
+
+// TestStatementsInOtherCharacterSets: statements are in the log as the client sent them.
+func TestStatementsInOtherCharacterSets(t *testing.T) {
+	for _, tc := range []struct {
+		charset, table, raw string // the table's name in UTF-8 and in the character set
+	}{
+		{"latin1", "größe", "gr\xf6\xdfe"},
+		{"gbk", "誠", "\xd5\x5c"}, // a backslash
+		{"gbk", "小", "\xd0\xa1"}, // also UTF-8, for another letter
+		{"gbk", "乣", "\x81\x60"}, // a backquote
+		{"sjis", "表", "\x95\x5c"},
+		{"utf8mb3", "größe", "größe"},
+		{"binary", "größe", "größe"},
+	} {
+		t.Run(tc.charset+" "+tc.table, func(t *testing.T) {
+			f := newFixture(t)
+			ddl := func(statement string) *replication.DDL {
+				t.Helper()
+				s := f.open(tc.table)
+				_, from := f.end(s)
+				f.exec("SET NAMES "+tc.charset, strings.ReplaceAll(statement, "@@", tc.raw), "SET NAMES utf8mb4")
+				list := f.log(s, from)
+				if len(list) != 1 || list[0].DDL == nil || !slices.Equal(list[0].DDL.Tables, []string{tc.table}) {
+					t.Errorf("%s is read as %+v", statement, list)
+					return &replication.DDL{}
+				}
+				return list[0].DDL
+			}
+			f.exec("CREATE TABLE `" + tc.table + "` (id int primary key)")
+			for _, statement := range []string{
+				"TRUNCATE TABLE `@@`", "ALTER TABLE `@@` ADD a varchar(10) DEFAULT '@@\\''", "ALTER TABLE `@@` COMMENT '@@'", "RENAME TABLE `@@` TO x", "DROP TABLE `@@`",
+			} {
+				d := ddl(statement)
+				want := strings.ReplaceAll(statement, "@@", tc.table)
+				if strings.HasPrefix(statement, "DROP") {
+					want += " /* generated by server */"
+				}
+				if d.Statement != want {
+					t.Errorf("the statement is %q, want %q", d.Statement, want)
+				}
+				if strings.HasPrefix(statement, "RENAME") {
+					f.exec("RENAME TABLE x TO `" + tc.table + "`")
+				}
+			}
+			// What the server writes itself.
+			f.exec("CREATE TABLE `"+tc.table+"` (id int primary key)", "CREATE TABLE other (id int primary key)")
+			s := f.open(tc.table)
+			_, from := f.end(s)
+			f.exec("SET NAMES "+tc.charset, "BEGIN", "INSERT INTO `"+tc.raw+"` VALUES (1)", "SAVEPOINT `"+tc.raw+"`", "INSERT INTO `"+tc.raw+"` VALUES (2)", "INSERT INTO other VALUES (1)",
+				"ROLLBACK TO `"+tc.raw+"`", "INSERT INTO `"+tc.raw+"` VALUES (3)", "COMMIT", "SET NAMES utf8mb4")
+			if rows := len(changes(f.log(s, from))); rows != 2 {
+				t.Errorf("%d rows are logged", rows)
+			}
+			f.exec("DROP TABLE `" + tc.table + "`")
+			_, from = f.end(s)
+			f.exec("SET NAMES "+tc.charset, "CREATE TABLE `"+tc.raw+"` SELECT 'ab' AS `"+tc.raw+"` FROM other WHERE 1 = 0", "SET NAMES utf8mb4")
+			list := f.log(s, from)
+			if len(list) != 1 || list[0].DDL == nil || !strings.Contains(list[0].DDL.Statement, "`"+tc.table+"`") {
+				t.Errorf("CREATE TABLE .. SELECT is read as %+v", list)
+			}
+		})
+	}
 }
 
 func TestProgressOnAnIdleServer(t *testing.T) {

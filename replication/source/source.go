@@ -33,8 +33,8 @@ type Options struct {
 	// Heartbeat is how soon an idle source tells that it is alive, and how far its log is; default 500 ms.
 	Heartbeat time.Duration
 	// ReadTimeout is how long the log's connection may be silent before it is given up and opened again; default 10
-	// heartbeats, at least 5 s. The waits between connections grow up to it. After 8 connections in a row that brought nothing
-	// the log ends with a transient error: within 16 times this, or 80 s.
+	// heartbeats, at least 5 s. The waits between connections grow up to it. After 6 connections in a row that brought nothing
+	// the log ends with a transient error: within 12 times this, or a minute.
 	ReadTimeout time.Duration
 	// Logger receives one line per connection of the log reader; nil discards.
 	Logger *slog.Logger

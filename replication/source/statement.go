@@ -36,6 +36,8 @@ type statement struct {
 	// tables are those that a stmtDDL changes, in its order. schemaDropped is the schema of a DROP DATABASE.
 	tables        []tableName
 	schemaDropped string
+	// writes says that the statement may change rows of tables that it does not name.
+	writes bool
 	// replaces says that a stmtDDL removes or exchanges rows of its tables, which no row event tells.
 	replaces bool
 	// name is that of a savepoint, or the identifier of an XA transaction as xid writes it.
@@ -97,7 +99,7 @@ func parseStatement(text string, sqlMode uint64) statement {
 	list, ok := tokens(text, sqlMode)
 	s := statement{known: ok, split: ok, text: text, all: list}
 	if !ok {
-		s.kind = stmtDDL
+		s.kind, s.writes = stmtDDL, true
 		return s
 	}
 	r := &tokenReader{list: list}
@@ -127,12 +129,12 @@ func parseStatement(text string, sqlMode uint64) statement {
 		s.replaces = true
 		s.ddl(r.table())
 	case t.in("insert", "replace", "update", "delete", "load", "with", "call", "do", "select"):
-		s.kind = stmtDML
+		s.kind, s.writes = stmtDML, true
 	case t.in("grant", "revoke", "set", "flush", "analyze", "optimize", "repair", "check", "install", "uninstall",
 		"import", "reset", "purge", "use", "signal", "kill", "lock", "unlock", "cache", "clone", "change", "stop"):
 		s.kind = stmtOther
 	default:
-		s.kind, s.known = stmtDDL, false
+		s.kind, s.known, s.writes = stmtDDL, false, true
 	}
 	return s
 }
@@ -354,20 +356,4 @@ func (s *statement) affected(fold bool, defaultSchema, schema string, opened []s
 		}
 	}
 	return hit
-}
-
-// sqlModeOf reads the sql_mode out of the status variables of a query event; 0 if it is not there.
-func sqlModeOf(vars []byte) uint64 {
-	c := cursor{b: vars}
-	for len(c.b) > 0 && !c.bad {
-		switch c.byte() {
-		case 0: // flags2
-			c.take(4)
-		case 1:
-			return c.uint(8)
-		default:
-			return 0
-		}
-	}
-	return 0
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -101,13 +102,37 @@ func TestParseStatement(t *testing.T) {
 	}
 }
 
-func TestSQLModeOf(t *testing.T) {
-	vars := []byte{0, 1, 2, 3, 4, 1, 4, 0, 0, 0, 0, 0, 0, 0x80, 6, 3, 's', 't', 'd'}
-	if m := sqlModeOf(vars); m != 4|1<<63 {
-		t.Errorf("sql_mode is %x", m)
+func TestSessionOf(t *testing.T) {
+	// All kinds that stand before the character set, or may, and those after it.
+	vars := slices.Concat([]byte{0, 1, 2, 3, 4}, []byte{1, 4, 0, 0, 0, 0, 0, 0, 0x80}, []byte{6, 3, 's', 't', 'd'}, []byte{3, 1, 0, 1, 0},
+		[]byte{12, 2, 'a', 0, 'b', 4, 0}, []byte{12, 254}, []byte{5, 3, 'U', 'T', 'C'}, []byte{7, 4, 4}, []byte{8, 4, 4}, []byte{9, 4, 4, 4, 4, 4, 4, 4, 4},
+		[]byte{10, 4, 4, 4, 4}, []byte{11, 1, 'u', 2, 'h', 4}, []byte{13, 4, 4, 4}, []byte{16, 4}, []byte{17, 4, 4, 4, 4, 4, 4, 4, 4}, []byte{18, 4, 4}, []byte{19, 4},
+		[]byte{20, 4}, []byte{4, 28, 1, 8, 0, 8, 0})
+	if q := sessionOf(vars); q != (querySession{sqlMode: 4 | 1<<63, client: 284}) {
+		t.Errorf("the session is %+v", q)
 	}
 	for n := range vars {
-		sqlModeOf(vars[:n])
+		sessionOf(vars[:n])
+	}
+	if q := sessionOf([]byte{99, 4, 28, 1, 8, 0, 8, 0}); q != (querySession{}) {
+		t.Errorf("after an unknown variable comes %+v", q)
+	}
+}
+
+func TestSeesAll(t *testing.T) {
+	for grants, want := range map[string]bool{
+		"GRANT ALL PRIVILEGES ON *.* TO `r`@`%` WITH GRANT OPTION":                                       true,
+		"GRANT INSERT, SELECT, TRIGGER ON *.* TO `r`@`%`":                                                true,
+		"GRANT USAGE ON *.* TO `r`@`%`\nGRANT SELECT ON *.* TO `r`@`%`\nGRANT TRIGGER ON *.* TO `r`@`%`": true,
+		"GRANT SELECT ON *.* TO `r`@`%`\nGRANT TRIGGER ON `shop`.* TO `r`@`%`":                           false,
+		"GRANT SELECT (`a`), TRIGGER ON *.* TO `r`@`%`":                                                  false,
+		"GRANT SHOW_ROUTINE ON *.* TO `r`@`%`\nGRANT SELECT, TRIGGER ON `shop`.* TO `r`@`%`":             false,
+		"GRANT SELECT, TRIGGER ON *.* TO `r`@`%`\nREVOKE SELECT ON `secret`.* FROM `r`@`%`":              false,
+		"": false,
+	} {
+		if seesAll(strings.Split(grants, "\n")) != want {
+			t.Errorf("%s\nsees all: %v", grants, !want)
+		}
 	}
 }
 
