@@ -154,7 +154,11 @@ func (m *Migrator) open(ctx context.Context, g *group) (_ *engine, err error) {
 	if e.src, err = m.sourceOf(ctx, g.streams...); err != nil {
 		return nil, err
 	}
-	if e.from, err = source.Open(ctx, e.src.cfg, g.sourceTables(), source.Options{Logger: m.log}); err != nil {
+	known, err := m.definitions(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	if e.from, err = source.Open(ctx, e.src.cfg, g.sourceTables(), source.Options{Definitions: known, Logger: m.log}); err != nil {
 		return nil, fmt.Errorf("source shard %s/%s: %w", rec.source(), e.src.shard, err)
 	}
 	defer func() {

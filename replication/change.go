@@ -98,6 +98,9 @@ type DDL struct {
 	// ReplacesRows says that the statement removes or exchanges rows, which no row change tells: TRUNCATE, DROP, RENAME,
 	// some changes of partitions.
 	ReplacesRows bool
+	// Differs says in what its tables differ now from the definitions by which their rows are read; empty if in nothing that
+	// matters for rows, and for a statement that changes only keys.
+	Differs string
 	// ForeignKeys says that it changes foreign keys, of a server that does not log what they do.
 	ForeignKeys bool
 	// SQLMode is the session's sql_mode, by which Statement is to be read.

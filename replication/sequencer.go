@@ -394,13 +394,28 @@ func (s *sequencer) schemaChange(ctx context.Context, t *Transaction) error {
 			return &SchemaChangedError{Table: strings.Join(d.Tables, ", "), What: fmt.Sprintf(
 				"foreign keys, of which the log does not tell what they do, were changed by %.200q, which can't be ignored", d.Statement)}
 		}
-		return nil
+		if d.Differs == "" {
+			return nil
+		}
+		// What follows can't be read by the definitions that what came before it was read by: a restart must find the position after it.
+		return s.settle(ctx, &Entry{}, s.unreadable(d))
 	case OnDDLStop:
 		return s.settle(ctx, &Entry{}, &StoppedAtDDLError{Statement: d.Statement})
 	default:
 		// The tables may look different from here on: the stream starts again with what they are now.
 		return s.settle(ctx, &Entry{DDL: d, gtid: t.GTID}, &TransientError{Err: errReplan})
 	}
+}
+
+// unreadable is the error of a schema change of tables whose rows are still to be copied; nil if there are none. Rows that
+// change are an error of their own.
+func (s *sequencer) unreadable(d *DDL) error {
+	for _, name := range d.Tables {
+		if q := s.names[name]; q != nil && !s.progress.committed([]*Table{q.table}) {
+			return &SchemaChangedError{Table: name, What: d.Differs + ", while its rows are copied"}
+		}
+	}
+	return nil
 }
 
 // settle appends an entry at the present position, and ends the stream with err once that is committed.

@@ -19,7 +19,8 @@ type OnDDL int
 
 const (
 	// OnDDLIgnore goes on without it; rows that no longer fit stop the stream with a SchemaChangedError, and so does
-	// a statement that itself removes rows, such as TRUNCATE, or changes foreign keys where the log does not tell what they do.
+	// a statement that itself removes rows, such as TRUNCATE, or changes foreign keys where the log does not tell what they do, or
+	// changes what rows are of a table that is being copied.
 	OnDDLIgnore OnDDL = iota
 	// OnDDLStop ends the stream right after it with a StoppedAtDDLError.
 	OnDDLStop
@@ -190,7 +191,7 @@ func (s *Stream) finish(ctx context.Context, seq *sequencer, p *progress) error 
 			return context.Cause(ctx)
 		case t := <-p.finish:
 			if err := s.target.FinishTable(ctx, t); err != nil {
-				return fmt.Errorf("finish table %s: %w", t.Name, err)
+				return &FinishError{Table: t.Name, Err: err}
 			}
 			s.opts.Logger.Info("table copied", "table", t.Name)
 			p.tableFinished(t)

@@ -59,6 +59,10 @@ func TestStreamOnDDL(t *testing.T) {
 	if err := runDDL(t, replication.OnDDLIgnore, truncate, nil); !errors.As(err, &changed) {
 		t.Errorf("an ignored TRUNCATE: %v", err)
 	}
+	other := &replication.DDL{Statement: "ALTER TABLE numbers MODIFY v ENUM('a')", Tables: []string{"numbers"}, Differs: "column v is another"}
+	if err := runDDL(t, replication.OnDDLIgnore, other, nil); !errors.As(err, &changed) || changed.Table != "numbers" {
+		t.Errorf("an ALTER that can't be ignored while rows are copied: %v", err)
+	}
 	// What the source meets after the statement must not hide that the stream stopped there.
 	late := &replication.SchemaChangedError{Table: "numbers", What: "a row of another shape"}
 	var stopped *replication.StoppedAtDDLError

@@ -3,7 +3,7 @@ package replication
 // Kind says how a column's values look and compare.
 type Kind uint8
 
-// The kinds of columns.
+// The kinds of columns. Programs record the numbers: new ones go to the end.
 const (
 	KindUnknown   Kind = iota
 	KindInt            // TINYINT to BIGINT, signed

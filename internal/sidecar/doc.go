@@ -11,6 +11,7 @@
 //	vreplication_pos    vrepl_id, slot, seq, pos, transaction_timestamp (microseconds)
 //	copy_state          vrepl_id, table_name, lo, hi, rows_copied, bytes_copied
 //	post_copy_action    vrepl_id, table_name, action: keys to add after the copy
+//	source_definition   vrepl_id, table_name, since (a GTID), definition, read_at: what source tables are in parts of the log
 //	vreplication_log    what happened to a stream
 //	vdiff, vdiff_table, vdiff_log
 //

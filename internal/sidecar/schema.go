@@ -5,7 +5,7 @@ const version = 1
 
 // tables are the names of all tables, in the order in which they are made.
 var tables = []string{
-	"sidecar_version", "vreplication", "vreplication_epoch", "vreplication_pos", "copy_state", "post_copy_action",
+	"sidecar_version", "vreplication", "vreplication_epoch", "vreplication_pos", "copy_state", "post_copy_action", "source_definition",
 	"vreplication_log", "vdiff", "vdiff_table", "vdiff_log",
 }
 
@@ -70,6 +70,14 @@ var definitions = map[string]string{
   table_name varbinary(256) NOT NULL,
   action longtext NOT NULL,
   UNIQUE KEY stream_idx (vrepl_id, table_name))`,
+	"source_definition": `(
+  id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  vrepl_id bigint NOT NULL,
+  table_name varbinary(256) NOT NULL,
+  since varbinary(255) NOT NULL,
+  definition longtext NOT NULL,
+  read_at longblob NOT NULL,
+  UNIQUE KEY stream_idx (vrepl_id, table_name, since))`,
 	"vreplication_log": `(
   id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
   vrepl_id bigint NOT NULL,

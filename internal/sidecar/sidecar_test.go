@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -458,6 +459,42 @@ func TestSpansKeepEveryByteAndFold(t *testing.T) {
 			t.Fatal(err)
 		}
 		same("after a fold", []sidecar.Span{want[2], {Table: "t", Hi: want[1].Hi, Rows: 7, Bytes: 70}})
+	})
+}
+
+func TestDefinitions(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB) {
+		d := open(t, db)
+		id := insert(t, d, "wf")
+		list := []sidecar.Definition{
+			{Table: "t", Text: "{}", Read: "MySQL56/"},
+			{Table: "t", Since: "00000000-0000-0000-0000-000000000001:7", Text: "{\"a\": 1}", Read: "MySQL56/00000000-0000-0000-0000-000000000001:1-9"},
+		}
+		big := sidecar.Definition{Table: "big", Text: strings.Repeat("ü", 1<<20), Read: "MySQL56/"}
+		if err := d.AddDefinitions(t.Context(), id, append(list, big)); err != nil {
+			t.Fatal(err)
+		}
+		other := list[1]
+		other.Text = "other"
+		if err := d.AddDefinitions(t.Context(), id, []sidecar.Definition{other}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Definitions(t.Context(), id); err != nil || !slices.Equal(got, append(list, big)) {
+			t.Errorf("the first ones stay: %d, %v", len(got), err)
+		}
+		other.Read = ""
+		if err := d.SetDefinition(t.Context(), id, other); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Definitions(t.Context(), id); err != nil || len(got) != 3 || got[1] != other {
+			t.Errorf("set: %d, %v", len(got), err)
+		}
+		if err := d.DeleteStream(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Definitions(t.Context(), id); err != nil || len(got) > 0 {
+			t.Errorf("after the stream: %d, %v", len(got), err)
+		}
 	})
 }
 

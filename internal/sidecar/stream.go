@@ -238,7 +238,7 @@ func (d *DB) UpdateStream(ctx context.Context, id int64, f func(*Stream)) error 
 func (d *DB) DeleteStream(ctx context.Context, id int64) error {
 	err := d.tx(ctx, func(tx *sql.Tx) error {
 		// The epoch goes first: it waits for the owner's commits on the way, and no later one succeeds.
-		for _, t := range []string{"vreplication_epoch", "vreplication_pos", "copy_state", "post_copy_action", "vreplication_log"} {
+		for _, t := range []string{"vreplication_epoch", "vreplication_pos", "copy_state", "post_copy_action", "source_definition", "vreplication_log"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+d.table(t)+" WHERE vrepl_id = ?", id); err != nil {
 				return err
 			}

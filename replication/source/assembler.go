@@ -33,8 +33,9 @@ type assembler struct {
 	again map[replication.GTID]bool
 	emit  func(*replication.Transaction) error
 	news  func(*replication.Transaction) error
-	// recheck compares a table with its definition on the server, after a DDL.
+	// recheck compares a table with its definition on the server, after a DDL; altered is called for a DDL before it is emitted.
 	recheck func(name string) error
+	altered func(g *group, seen map[string]bool) error
 	// convert makes UTF-8 of a statement in the character set of a collation; false if it is not in it.
 	convert func(text string, collation uint16) (string, bool, error)
 	// indirect is what changes of rows may hide behind; readIndirect reads it from the server.
@@ -51,7 +52,9 @@ type assembler struct {
 	unknown map[string]bool
 	maps    map[uint64]*tableMap
 	// stale has the tables that a DDL named, with how their rows were replaced by it, or "".
-	stale   map[string]string
+	stale map[string]string
+	// seen has the tables of which there were rows.
+	seen    map[string]bool
 	decoder decoder
 	// memory bounds the changes that are held here, in the group and in prepared ones; held is what they take. What
 	// is more goes to files in dir.
@@ -65,7 +68,7 @@ func newAssembler(schema string, tables []*replication.Table, server string, hav
 		schema: schema, tables: make(map[string]*replication.Table, len(tables)), have: have,
 		pos:    replication.LogPos{Server: server},
 		memory: 16 << 20,
-		again:  make(map[replication.GTID]bool), prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string),
+		again:  make(map[replication.GTID]bool), prepared: make(map[string]*group), maps: make(map[uint64]*tableMap), stale: make(map[string]string), seen: make(map[string]bool),
 	}
 	for _, t := range tables {
 		a.tables[t.Name] = t
@@ -302,6 +305,7 @@ func (a *assembler) tableMap(body []byte) error {
 	if err := m.fit(t); err != nil {
 		return err
 	}
+	a.seen[t.Name] = true
 	for id, old := range a.maps {
 		if old.table == t {
 			delete(a.maps, id) // a table's id changes when its definition is loaded again

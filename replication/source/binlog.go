@@ -37,8 +37,12 @@ func (s *Source) Transactions(ctx context.Context, from replication.Position) it
 		s.countReaders(1)
 		go func() {
 			defer close(done)
-			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]string), clock: clock{now: s.now}}
-			q.close(r.run(ctx))
+			r := &logReader{source: s, queue: q, have: from, stale: make(map[string]string), seen: make(map[string]bool), clock: clock{now: s.now}}
+			err := s.confirm(ctx)
+			if err == nil {
+				err = r.run(ctx)
+			}
+			q.close(err)
 		}()
 		defer func() {
 			cancel(errStopped)
@@ -72,6 +76,7 @@ type logReader struct {
 	// last is the furthest place told; stale are the tables that must be looked at again (assembler.stale).
 	last  replication.LogPos
 	stale map[string]string
+	seen  map[string]bool
 	clock clock
 	// sought is where an XA transaction was last committed whose first part had to be looked for.
 	sought replication.LogPos
@@ -227,6 +232,7 @@ func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 	a := newAssembler(src.cfg.Database, src.tables, server, r.have)
 	maps.Copy(a.again, r.again)
 	a.fold, a.last, a.stale = src.fold, r.last, r.stale
+	a.seen = r.seen
 	a.unlogged = !src.logsCascades
 	a.memory, a.dir = src.opts.TransactionBytes, src.opts.SpillDir
 	a.emit = func(t *replication.Transaction) error {
@@ -238,6 +244,9 @@ func (r *logReader) assembler(ctx context.Context, server string) *assembler {
 	a.convert = func(text string, collation uint16) (string, bool, error) {
 		utf8, ok, err := src.convert(ctx, text, collation)
 		return utf8, ok, mark(ctx, err)
+	}
+	a.altered = func(g *group, seen map[string]bool) error {
+		return mark(ctx, src.altered(ctx, g, seen))
 	}
 	a.recheck = func(name string) error { return mark(ctx, src.recheck(ctx, name)) }
 	return a

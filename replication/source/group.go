@@ -23,8 +23,10 @@ type group struct {
 	changes
 	ddl *replication.DDL
 	// replaced says how the DDL replaced rows of its tables, if it did.
-	replaced   string
-	savepoints []savepoint
+	replaced string
+	// keepsColumns says that the DDL leaves columns and primary key as they are.
+	keepsColumns bool
+	savepoints   []savepoint
 }
 
 // A savepoint is a place in a group to which a later ROLLBACK TO may go back.
@@ -90,6 +92,11 @@ func (a *assembler) yield(g *group) error {
 				a.stale[name] = g.replaced
 			}
 		}
+		if a.altered != nil {
+			if err := a.altered(g, a.seen); err != nil {
+				return err
+			}
+		}
 	}
 	if err := a.emit(t); err != nil {
 		return err
@@ -150,6 +157,7 @@ func (a *assembler) query(ev *gobinlog.QueryEvent, text string) error {
 			Schema: string(ev.Schema), Statement: s.text, Tables: affected, SQLMode: session.sqlMode, ReplacesRows: s.replaces,
 			ForeignKeys: a.unlogged && changesForeignKeys.MatchString(s.text),
 		}
+		g.keepsColumns = s.keepsColumns()
 		if s.replaces {
 			g.replaced = fmt.Sprintf("rows were replaced by %.200q", s.text)
 		}

@@ -36,6 +36,9 @@ type Options struct {
 	// heartbeats, at least 5 s. The waits between connections grow up to it. After 6 connections in a row that brought nothing
 	// the log ends with a transient error: within 12 times this, or a minute.
 	ReadTimeout time.Duration
+	// Definitions remembers the tables' definitions between one Source and the next; nil: the log is read by those that the
+	// tables have when the source is opened, which is right only from there on.
+	Definitions Definitions
 	// Logger receives one line per connection of the log reader; nil discards.
 	Logger *slog.Logger
 }
@@ -97,6 +100,8 @@ type Source struct {
 		reading int
 		idle    []*conn
 		closed  bool
+		// read is, by table, what the server had executed when the definition was read by which rows are read; see Definition.
+		read map[string]replication.Position
 	}
 }
 
@@ -164,6 +169,7 @@ func (s *Source) load(ctx context.Context, names []string) error {
 	if names == nil {
 		s.tables = slices.DeleteFunc(s.tables, func(t *replication.Table) bool { return InternalTable(t.Name) })
 	}
+	s.tables = s.remembered(s.tables)
 	return CheckKeys(s.tables)
 }
 
@@ -187,7 +193,8 @@ func versionNumbers(version string) (major, minor int) {
 	return major, minor
 }
 
-// Tables returns the definitions of the opened tables in name order, as they were when the source was opened.
+// Tables returns the definitions of the opened tables in name order, as they were when the source was opened, or at the position from
+// which its log will be read (Options.Definitions).
 func (s *Source) Tables() []*replication.Table { return slices.Clone(s.tables) }
 
 // Server returns the UUID of the server that is read; it changes when the log reader's reconnect leads to another one.
@@ -229,6 +236,9 @@ func (s *Source) recheck(ctx context.Context, name string) error {
 	return nil
 }
 
+// otherKey is the difference of two definitions whose columns are the same.
+const otherKey = "the identifying key is another one"
+
 // difference says in which column, or that in the identifying key, two definitions of a table differ; "" if in
 // nothing that matters for rows.
 func difference(was, is *replication.Table) string {
@@ -250,7 +260,7 @@ func difference(was, is *replication.Table) string {
 		}
 	}
 	if was.Primary.Name != is.Primary.Name || !slices.Equal(was.Primary.Columns, is.Primary.Columns) {
-		return "the identifying key is another one"
+		return otherKey
 	}
 	return ""
 }

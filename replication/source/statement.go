@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -306,6 +307,49 @@ func (s *statement) xa(r *tokenReader) {
 // xid names an XA transaction.
 func xid(format uint32, gtrid, bqual string) string {
 	return strconv.FormatUint(uint64(format), 10) + ":" + hex.EncodeToString([]byte(gtrid)) + ":" + hex.EncodeToString([]byte(bqual))
+}
+
+// keepsColumns tells whether the statement certainly leaves a table's columns and primary key as they are.
+func (s *statement) keepsColumns() bool {
+	primary := slices.ContainsFunc(s.all, func(t token) bool { return t.isName() && strings.EqualFold(t.text, "primary") })
+	if s.kind != stmtDDL || !s.known || primary || len(s.all) < 2 {
+		return false
+	}
+	if !s.all[0].is("alter") {
+		return s.all[0].in("create", "drop") && s.all[1].in("index", "unique", "fulltext", "spatial")
+	}
+	r := &tokenReader{list: s.all, at: 2}
+	if _, ok := r.table(); !ok {
+		return false
+	}
+	depth, begins := 0, true
+	for t := r.next(); t.kind != tokenEnd; t = r.next() {
+		if begins && changesColumns(t, r.peek()) {
+			return false
+		}
+		begins = false
+		switch {
+		case t.kind != tokenOther:
+		case t.text == "(":
+			depth++
+		case t.text == ")":
+			depth--
+		case t.text == "," && depth == 0:
+			begins = true
+		}
+	}
+	return true
+}
+
+// changesColumns tells whether one of the changes of an ALTER TABLE, of which these are the first two words, may change columns.
+func changesColumns(first, second token) bool {
+	switch {
+	case first.in("add", "drop"):
+		return !second.in("index", "key", "unique", "fulltext", "spatial", "constraint", "foreign", "check", "partition")
+	case first.is("rename"):
+		return second.is("column")
+	}
+	return first.in("modify", "change", "convert")
 }
 
 // mentions tells whether any name in the statement is the given one; of a statement that could not be read, whether

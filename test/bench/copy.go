@@ -238,10 +238,13 @@ func costOf(ctx context.Context, o options, p *part, millions float64) error {
 	return nil
 }
 
-// rounds are fewer where one takes long.
+// rounds are fewer where one takes long, and more where one second of noise is much.
 func rounds(o options, millions float64) int {
-	if millions > 1 {
+	switch {
+	case millions > 3:
 		return 1
+	case millions < 1:
+		return 4 * o.rounds
 	}
 	return o.rounds
 }

@@ -13,7 +13,7 @@
 //
 //	make bench                                          # everything
 //	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round
-//	make bench BENCHFLAGS='-only d -sizes 0.1,1,10'     # ten million rows: 2 GB on each server
+//	make bench BENCHFLAGS='-only d -sizes 0.1,1,30'     # thirty million rows: 6 GB on each server
 //	make bench BENCHFLAGS='-only b -profile /tmp/prof'  # CPU profiles as well
 package main
 
@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&o.tableRows, "table-rows", 200_000, "b, c: rows in each of the two tables")
 	flag.IntVar(&o.rate, "rate", 500, "c: transactions per second")
 	flag.DurationVar(&o.steady, "steady", 20*time.Second, "c: how long each round measures")
-	flag.Func("sizes", "d: `millions` of rows, smallest first (default 0.1,1,3)", o.setSizes)
+	flag.Func("sizes", "d: `millions` of rows, smallest first (default 0.1,1,3,10)", o.setSizes)
 	flag.Func("shards", "f: `numbers` of target shards, powers of two (default 1,2,4,8)", o.setShards)
 	flag.IntVar(&o.loadRate, "load-rate", 200, "e: transactions per second of the load")
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
@@ -121,7 +121,7 @@ func run(ctx context.Context, o options) error {
 		o.shards = []int{1, 2, 4, 8}
 	}
 	if len(o.sizes) == 0 {
-		o.sizes = []float64{0.1, 1, 3}
+		o.sizes = []float64{0.1, 1, 3, 10}
 	}
 	if o.profile != "" {
 		if err := os.MkdirAll(o.profile, 0o755); err != nil {
