@@ -67,7 +67,12 @@ func newScript(t *testing.T, from string) *script {
 	}
 	s.a.recheck = func(string) error { return s.recheck }
 	s.a.readIndirect = func(in *indirect) error {
-		in.names, in.fresh = map[string]bool{"v": true}, true
+		if in.names == nil {
+			in.names = map[string]bool{"v": true}
+		} else {
+			in.names["later"] = true
+		}
+		in.fresh = true
 		return nil
 	}
 	return s
@@ -165,6 +170,8 @@ func TestAssembler(t *testing.T) {
 		{"statement format", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE t SET id=1"}, nil, ErrNotRow},
 		{"statements of others", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE u SET id=1", "xid"}, []string{"1"}, nil},
 		{"statements of others that hide ours", "", []string{"gtid:1", "query:BEGIN", "query:UPDATE `V` SET id=1", "xid"}, nil, ErrNotRow},
+		{"a view that is new", "", []string{"gtid:1", "query:UPDATE u SET id=1", "gtid:2", "query:CREATE VIEW later AS SELECT 1", "gtid:3", "query:UPDATE later SET id=1"}, []string{"1", "2"}, ErrNotRow},
+		{"what was a view once", "", []string{"gtid:1", "query:UPDATE u SET id=1", "gtid:2", "query:DROP VIEW v", "gtid:3", "query:UPDATE v SET id=1"}, []string{"1", "2"}, ErrNotRow},
 		{"statements of a kind that is not known", "", []string{"gtid:1", "query:BEGIN", "query:FROBNICATE u, 'v'", "xid"}, nil, ErrNotRow},
 		{"statements that hide ours and only define", "", []string{"gtid:1", "query:CREATE VIEW v AS SELECT 1", "gtid:2", "query:ALTER TABLE v ADD c int"}, []string{"1", "2"}, nil},
 		{"progress", "", []string{"rotate:7", "prev", "beat:500", "gtid:1", "beat:700", "query:BEGIN", "xid", "rotate:8", "prev"}, []string{"@7:4", "@7:104", "@7:500", "1", "@8:4", "@8:104"}, nil},
@@ -272,8 +279,13 @@ func TestTableNamesInTheLog(t *testing.T) {
 		schema, name string
 		want         bool
 	}{
-		{false, "shop", "t", true}, {false, "shop", "T", false}, {false, "Shop", "t", false},
-		{true, "shop", "t", true}, {true, "Shop", "T", true}, {true, "shop", "u", false}, {true, "other", "T", false},
+		{false, "shop", "t", true},
+		{false, "shop", "T", false},
+		{false, "Shop", "t", false},
+		{true, "shop", "t", true},
+		{true, "Shop", "T", true},
+		{true, "shop", "u", false},
+		{true, "other", "T", false},
 	} {
 		s.a.fold = tc.fold
 		if got := s.a.table(tc.schema, tc.name); (got != nil) != tc.want {

@@ -473,8 +473,10 @@ func TestStatementsThatHideTables(t *testing.T) {
 		"procedure":   {"CREATE PROCEDURE p() INSERT INTO t VALUES (8, 1)", "CALL p()"},
 		"foreign key": {"ALTER TABLE t ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE", "DELETE FROM parent"},
 		"multi-step":  {"CREATE TRIGGER tr AFTER INSERT ON other FOR EACH ROW DELETE FROM parent; ALTER TABLE t ADD FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE", "INSERT INTO other VALUES (6)"},
-		"other schema": {"CREATE DATABASE IF NOT EXISTS elsewhere; DROP VIEW IF EXISTS elsewhere.w; CREATE VIEW elsewhere.w AS SELECT * FROM t",
-			"INSERT INTO elsewhere.w VALUES (5, 1)"},
+		"other schema": {
+			"CREATE DATABASE IF NOT EXISTS elsewhere; DROP VIEW IF EXISTS elsewhere.w; CREATE VIEW elsewhere.w AS SELECT * FROM t",
+			"INSERT INTO elsewhere.w VALUES (5, 1)",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
