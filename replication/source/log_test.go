@@ -437,17 +437,17 @@ func TestLogsThatCantBeMapped(t *testing.T) {
 // TestStatementsOfOthers: what was logged as a statement and is not about our tables is no error.
 func TestStatementsOfOthers(t *testing.T) {
 	f := newFixture(t)
-	f.exec("CREATE TABLE t (id int primary key)", "CREATE TABLE other (id int auto_increment primary key, v varchar(20))")
+	f.exec("CREATE TABLE t (id int primary key)", "CREATE TABLE elsewhere (id int auto_increment primary key, worth varchar(20))")
 	s := f.open("t")
 	_, from := f.end(s)
-	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO other (v) VALUES ('t'), (rand(7)), (@x)")
+	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO elsewhere (worth) VALUES ('t'), (rand(7)), (@x)")
 	wantLog(t, f.log(s, from), "")
 
 	// Who can't see what hides our tables has to take everything for it.
 	f.srv.MustExec(t, "CREATE USER blind IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, EXECUTE ON "+f.schema+".* TO blind;"+
 		" GRANT REPLICATION SLAVE, REPLICATION CLIENT, SHOW_ROUTINE ON *.* TO blind")
 	f.srv.MustExec(t, "CREATE USER sees IDENTIFIED BY 'pw'; GRANT SELECT, TRIGGER, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO sees")
-	f.exec("CREATE VIEW hides AS SELECT * FROM other")
+	f.exec("CREATE VIEW hides AS SELECT * FROM elsewhere")
 	for user, want := range map[string]error{"blind": source.ErrNotRow, "sees": nil} {
 		f.cfg.User, f.cfg.Password = user, "pw"
 		if _, err := f.tryLog(f.open("t"), from); !errors.Is(err, want) {
@@ -455,7 +455,7 @@ func TestStatementsOfOthers(t *testing.T) {
 		}
 	}
 	_, from = f.end(s)
-	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO hides (v) VALUES ('x')")
+	f.exec("SET SESSION binlog_format=STATEMENT", "INSERT INTO hides (worth) VALUES ('x')")
 	if _, err := f.tryLog(f.open("t"), from); !errors.Is(err, source.ErrNotRow) {
 		t.Errorf("a view, as one who sees it: %v", err)
 	}

@@ -35,7 +35,6 @@ var session = mysqlconn.Session{
 		"innodb_lock_wait_timeout": "1",
 		"lock_wait_timeout":        "2",
 		"sql_notes":                "1",
-		"max_error_count":          "4096", // of one row; with 0 the server counts warnings and lists none
 		"sql_safe_updates":         "0",
 		"autocommit":               "1",
 		"completion_type":          "'NO_CHAIN'",
