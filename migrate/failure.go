@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -25,7 +26,9 @@ type failures []failureRecord
 // A failureRecord is a Failure as the sidecar keeps it.
 type failureRecord struct {
 	// Kind is the message without what changes from time to time.
-	Kind    string    `json:"kind"`
+	Kind string `json:"kind"`
+	// Table is the one that could not be finished, if that was the error (replication.FinishError).
+	Table   string    `json:"table,omitempty"`
 	Message string    `json:"message"`
 	First   time.Time `json:"first"`
 	Last    time.Time `json:"last"`
@@ -39,11 +42,15 @@ const (
 )
 
 // add notes that an error happened now, and returns what is known of it.
-func (f *failures) add(now time.Time, message string) failureRecord {
+func (f *failures) add(now time.Time, err error) failureRecord {
+	message := err.Error()
 	kind := kindOf(message)
 	now = now.UTC().Truncate(time.Millisecond)
 	one := failureRecord{Kind: kind, First: now}
-	if i := slices.IndexFunc(*f, func(o failureRecord) bool { return o.Kind == kind }); i >= 0 {
+	if e, ok := errors.AsType[*replication.FinishError](err); ok {
+		one.Table = e.Table
+	}
+	if i := slices.IndexFunc(*f, func(o failureRecord) bool { return o.Kind == kind && o.Table == one.Table }); i >= 0 {
 		one = (*f)[i]
 		*f = slices.Delete(*f, i, i+1)
 	}
@@ -54,6 +61,25 @@ func (f *failures) add(now time.Time, message string) failureRecord {
 		*f = slices.Delete(*f, 0, len(*f)-maxFailures)
 	}
 	return one
+}
+
+// over removes the failures that are over: that of finishing a table when the table is finished, or not moved any more, all others if moved
+// says that the stream got further. What is copied and committed of other tables says nothing of the one that can't be finished.
+func (f *failures) over(p replication.Progress, moved bool) {
+	*f = slices.DeleteFunc(*f, func(o failureRecord) bool {
+		t, told := p.Tables[o.Table]
+		return o.Table == "" && moved || o.Table != "" && (!told || t.Done)
+	})
+}
+
+// unfinished is the newest message of a table that could not be finished; empty if there is none.
+func (f failures) unfinished() string {
+	for _, o := range slices.Backward(f) {
+		if o.Table != "" {
+			return o.Message
+		}
+	}
+	return ""
 }
 
 // newest is the last one as Show tells it; nil if there is none.

@@ -219,6 +219,84 @@ func TestRetryTime(t *testing.T) {
 	c.equal("customer", "plain")
 }
 
+// A table's keys can't be added, while all else of the stream gets further: that is state Error too when it lasts.
+func TestRetryTimeOfKeys(t *testing.T) {
+	c := newCluster(t, migrate.Options{}, "CREATE TABLE plain (a INT PRIMARY KEY, b INT)", "CREATE TABLE keyed (a INT PRIMARY KEY, b INT, KEY kb (b))")
+	c.fill("keyed", "a, b", "i, i", 100)
+	c.create(migrate.CreateOptions{NoAutoStart: true, RetryTime: time.Hour})
+	c.run(c.migrator(migrate.Options{}))
+	// Somebody reads the table for long, and somebody else stops the schema changes that wait for that.
+	hold := func() (release func()) {
+		t.Helper()
+		tx, err := c.dst.DB(t).BeginTx(t.Context(), nil)
+		if err == nil {
+			_, err = tx.ExecContext(t.Context(), "SELECT 1 FROM "+c.vt+".keyed LIMIT 1")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = tx.Rollback() }
+	}
+	rows := 0
+	// refuse waits until the keys are being added, lets the stream get further, and stops the schema change.
+	refuse := func() {
+		t.Helper()
+		var id string
+		until(t, "the keys are being added", func() bool {
+			for _, r := range c.dst.MustQuery(t, "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'ALTER TABLE `"+c.vt+"`.`keyed` ADD %' AND STATE LIKE 'Waiting for table metadata lock'") {
+				id = r[0]
+				return true
+			}
+			return false
+		})
+		if f := c.show().Streams[0].Failure; f != nil && !strings.Contains(c.show().Message, "finish table keyed: ") {
+			t.Errorf("while keys are missing the message is %q", c.show().Message)
+		}
+		rows++
+		c.src.MustExec(t, fmt.Sprintf("INSERT INTO %s.plain VALUES (%d, 0)", c.db, rows))
+		until(t, "the stream gets further", func() bool { return one(t, c.dst, "SELECT COUNT(*) FROM "+c.vt+".plain") == strconv.Itoa(rows) })
+		_ = c.dst.Exec(t.Context(), "KILL QUERY "+id)
+	}
+	release := hold()
+	defer func() { release() }()
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		refuse()
+		until(t, "the failure is shown", func() bool {
+			f := c.show().Streams[0].Failure
+			return f != nil && f.Count > int64(i)
+		})
+	}
+	short := 100 * time.Millisecond
+	if _, err := c.workflow().Update(t.Context(), migrate.UpdateOptions{RetryTime: &short}); err != nil {
+		t.Fatal(err)
+	}
+	refuse()
+	until(t, "state Error", func() bool { return c.show().State == migrate.StateError })
+	if st := c.show(); !strings.HasPrefix(st.Message, "tried again for ") || !strings.Contains(st.Message, "finish table keyed: ") {
+		t.Errorf("message %q", st.Message)
+	}
+	// Once they are added all is well.
+	long := time.Hour
+	if _, err := c.workflow().Update(t.Context(), migrate.UpdateOptions{RetryTime: &long}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.workflow().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refuse()
+	release()
+	c.await(migrate.StateRunning)
+	until(t, "the failure is over", func() bool { st := c.show(); return st.Message == "" && st.Streams[0].Failure == nil })
+	c.caughtUp()
+	c.equal("plain", "keyed")
+	if keys := c.keys(); !strings.Contains(keys, "keyed.kb") {
+		t.Errorf("keys %q", keys)
+	}
+}
+
 // A target that hangs is noticed, and the stream goes on when it is back.
 func TestHungTarget(t *testing.T) {
 	c := newCluster(t, migrate.Options{}, smallSchema)

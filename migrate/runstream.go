@@ -119,7 +119,7 @@ func (r *groupRunner) judge(ctx context.Context, err error) (wait time.Duration)
 		})
 		return r.backoff.Next()
 	default:
-		f := r.failed.add(time.Now(), err.Error())
+		f := r.failed.add(time.Now(), err)
 		most := m.retryTime(g.first().record)
 		again := transient(err)
 		if g.crossed(err) {
@@ -196,14 +196,15 @@ func (r *groupRunner) note(ctx context.Context, message string) {
 }
 
 // reach looks how far the stream is. When that is further than at the failures so far, they are over. What counts is what has been
-// committed, or that nothing is left to commit; a stream that only runs for a while has not got anywhere.
+// committed, or that nothing is left to commit; a stream that only runs for a while has not got anywhere. What counts for a table that
+// could not be finished is only that it is.
 func (r *groupRunner) reach(p replication.Progress, idle bool) {
 	if p.Position.IsZero() {
 		return
 	}
 	now := milestoneOf(p)
-	if idle || r.reached.position != "" && now != r.reached {
-		r.failed = nil
+	moved := idle || r.reached.position != "" && now != r.reached
+	if r.failed.over(p, moved); moved && len(r.failed) == 0 {
 		r.backoff.Reset()
 	}
 	r.reached = now
@@ -337,8 +338,9 @@ func (r *groupRunner) watch(ctx context.Context, st *replication.Stream, to repl
 		p := st.Progress()
 		met := len(r.failed)
 		r.reach(p, !p.Copying && p.CaughtUp && !heard.IsZero() && p.Read.After(heard))
-		if heard = p.Read; (r.noted || len(r.failed) != met) && !heard.IsZero() {
-			r.note(ctx, "")
+		left := r.failed.unfinished()
+		if heard = p.Read; (r.noted && left == "" || len(r.failed) != met) && !heard.IsZero() {
+			r.note(ctx, left)
 		}
 	}
 	copying := func(s *stream) bool { return s.state() != StateRunning }

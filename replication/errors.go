@@ -47,6 +47,20 @@ func (e *TransientError) Unwrap() error { return e.Err }
 // Transient is true.
 func (e *TransientError) Transient() bool { return true }
 
+// A FinishError says that the rows of a table are copied, and what was put off until then (secondary keys) failed. It is transient if
+// Err is. The stream gets further without the table, so that it does says nothing about this error.
+type FinishError struct {
+	// Table is the table's name.
+	Table string
+	Err   error
+}
+
+// Error names the table.
+func (e *FinishError) Error() string { return fmt.Sprintf("finish table %s: %v", e.Table, e.Err) }
+
+// Unwrap returns what went wrong.
+func (e *FinishError) Unwrap() error { return e.Err }
+
 // A SchemaChangedError means that a table is not, or not any more, what the stream was opened with. Make
 // both ends' schemas fit and start the stream again, so that it reads them anew; or leave out the table.
 type SchemaChangedError struct {

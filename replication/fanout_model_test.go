@@ -206,6 +206,7 @@ func (f *modelFan) takeOver(ctx context.Context, src *modelSource) error {
 func fanRun(seed uint64, crash int) (commits, steps int, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	w := newWorld(rnd)
+	w.flavor = flavorOf(seed)
 	src := &modelSource{world: w, spills: rnd.IntN(3) == 0}
 	f := newModelFan(w, 1+rnd.IntN(4), target.SchedulerOptions{
 		Workers: 1 + rnd.IntN(3), Loaders: 1 + rnd.IntN(3), MemoryBytes: 8 << 10, MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],

@@ -27,8 +27,9 @@ func (s *modelSource) End(ctx context.Context) (replication.LogPos, replication.
 	defer s.mu.Unlock()
 	var p replication.Position
 	for i, t := range s.mu.log {
-		if t.executed {
-			p = p.Add(gtid(i))
+		// A position of MariaDB is where its log ends, whatever can be seen of it.
+		if t.executed || s.flavor == replication.FlavorMariaDB {
+			p = p.Add(s.gtid(i))
 		}
 	}
 	return replication.LogPos{Server: s.mu.server, Offset: uint64(len(s.mu.log))}, p, nil
@@ -48,7 +49,7 @@ func (s *modelSource) Transactions(ctx context.Context, from replication.Positio
 			s.mu.Lock()
 			t := &replication.Transaction{End: replication.LogPos{Server: s.mu.server, Offset: uint64(i)}}
 			if i < len(s.mu.log) {
-				t.GTID, t.Changes, t.Committed = gtid(i), s.mu.log[i].changes, time.Now()
+				t.GTID, t.Changes, t.Committed = s.gtid(i), s.mu.log[i].changes, time.Now()
 				t.End.Offset++
 				i++
 			}
@@ -89,7 +90,7 @@ func (s *modelSource) WaitVisible(ctx context.Context, p replication.Position) e
 		s.mu.Lock()
 		all := true
 		for i, t := range s.mu.log {
-			all = all && (t.executed || !p.Contains(gtid(i)))
+			all = all && (t.executed || !p.Contains(s.gtid(i)))
 		}
 		s.mu.Unlock()
 		if all {

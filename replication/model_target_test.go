@@ -97,7 +97,7 @@ func (m *modelTarget) Load(context.Context) (*replication.Checkpoint, error) {
 	}
 	if m.db.started {
 		for i := range m.db.position {
-			cp.Position = cp.Position.Add(gtid(i))
+			cp.Position = cp.Position.Add(m.gtid(i))
 		}
 	}
 	return cp, nil

@@ -31,6 +31,7 @@ const modelReaders = 3
 func modelRun(seed uint64, crash int) (commits, steps int, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	w := newWorld(rnd)
+	w.flavor = flavorOf(seed)
 	src := &modelSource{world: w, spills: rnd.IntN(4) == 0}
 	dst := newModelTarget(w, modelTables, target.SchedulerOptions{
 		Workers: 1 + rnd.IntN(4), Loaders: 1 + rnd.IntN(3), MemoryBytes: []int{8 << 10, 0}[rnd.IntN(2)], MergeBytes: []int{-1, 0, 2 << 10}[rnd.IntN(3)],

@@ -177,6 +177,8 @@ type world struct {
 	rnd *luck
 	// number is which of several sources it is: their rows have different keys and unique values.
 	number int
+	// flavor is that of its GTIDs, MySQL's unless a test changes it before the first stream.
+	flavor replication.Flavor
 
 	mu struct {
 		sync.Mutex
@@ -197,7 +199,7 @@ func newWorld(rnd *rand.Rand) *world { return newWorldOf(&luck{rnd: rnd}, 0) }
 
 // newWorldOf is one of several sources.
 func newWorldOf(rnd *luck, number int) *world {
-	w := &world{rnd: rnd, number: number}
+	w := &world{rnd: rnd, number: number, flavor: replication.FlavorMySQL}
 	w.mu.state = newContent()
 	w.mu.history = []content{newContent()}
 	w.mu.server = "a"
@@ -257,24 +259,42 @@ func (w *world) pause(ctx context.Context, most time.Duration) error {
 	}
 }
 
-// gtids are the GTIDs of the log's transactions.
-var gtids = func() (out [1000]replication.GTID) {
-	for i := range out {
-		g, err := replication.ParseGTID("00000000-0000-0000-0000-000000000001:" + strconv.Itoa(i+1))
-		if err != nil {
-			panic(err)
+// gtids are the GTIDs of the log's transactions, by flavor. Those of MariaDB have two domains.
+var gtids = func() map[replication.Flavor]*[1000]replication.GTID {
+	out := map[replication.Flavor]*[1000]replication.GTID{replication.FlavorMySQL: {}, replication.FlavorMariaDB: {}}
+	for i := range 1000 {
+		for flavor, text := range map[replication.Flavor]string{
+			replication.FlavorMySQL:   "00000000-0000-0000-0000-000000000001:" + strconv.Itoa(i+1),
+			replication.FlavorMariaDB: fmt.Sprintf("%d-1-%d", i%2, i/2+1),
+		} {
+			g, err := replication.ParseGTID(text)
+			if err != nil {
+				panic(err)
+			}
+			out[flavor][i] = g
 		}
-		out[i] = g
 	}
 	return out
 }()
 
-func gtid(i int) replication.GTID { return gtids[i] }
+// flavorOf lets every fourth run have the positions of MariaDB.
+func flavorOf(seed uint64) replication.Flavor {
+	if seed%4 == 3 {
+		return replication.FlavorMariaDB
+	}
+	return replication.FlavorMySQL
+}
 
-// transactionsOf is the number of transactions that a position covers; the model's log has no other GTIDs.
+// gtid is the GTID of a transaction of a MySQL server.
+func gtid(i int) replication.GTID { return gtids[replication.FlavorMySQL][i] }
+
+// gtid is the GTID of a transaction of the world's log.
+func (w *world) gtid(i int) replication.GTID { return gtids[w.flavor][i] }
+
+// transactionsOf is the number of transactions that a position covers; the model's logs have no other GTIDs.
 func transactionsOf(p replication.Position) int {
-	n := 0
-	for p.Contains(gtid(n)) {
+	list, n := gtids[p.Flavor()], 0
+	for list != nil && p.Contains(list[n]) {
 		n++
 	}
 	return n

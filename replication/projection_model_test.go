@@ -87,6 +87,7 @@ func (s *conditionalSource) ReadWhere(ctx context.Context, t *replication.Table,
 func projectionRun(seed uint64, dropped *atomic.Int64) (commits int, err error) {
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	w := newWorld(rnd)
+	w.flavor = flavorOf(seed)
 	inner := &conditionalSource{modelSource: &modelSource{world: w, spills: rnd.IntN(2) == 0}, filters: map[string]*modelFilter{}}
 	filter := func(name string) projection.Filter {
 		f := &modelFilter{modulo: 2 + rnd.IntN(3), dropped: dropped}
