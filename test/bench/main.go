@@ -9,7 +9,7 @@
 //	f  cost on the source of 1, 2, 4 and 8 target shards: statements, rows, bytes, CPU
 //
 // It prints wall time, CPU seconds of every process and the peak memory of tablehaul's, which runs in a process of its own: medians
-// of several rounds, and ratios within the same run. The whole takes 15 to 20 minutes on two idle cores; -rounds 1 about seven.
+// of several rounds, and ratios within the same run. The whole takes about 20 minutes on two idle cores; -rounds 1 about eleven.
 //
 //	make bench                                          # everything
 //	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round
