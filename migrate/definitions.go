@@ -32,27 +32,36 @@ func (m *Migrator) definitions(ctx context.Context, g *group) (*definitions, err
 	if err != nil {
 		return nil, err
 	}
-	before := make(map[string]*replication.Table)
-	for _, row := range list {
-		def, err := parsePast(row)
-		if err != nil {
-			return nil, &target.RecordError{StreamID: d.id, What: "definition of table " + row.Table, Err: err}
-		}
-		ahead := func(p replication.Position) bool { return !p.Contains(def.Since) }
-		switch {
-		case row.Since == "":
-			d.at[row.Table] = def
-		case !slices.ContainsFunc(positions, ahead):
-			if was := d.at[row.Table]; was != nil {
-				before[row.Table] = was.Table
-			}
-			d.at[row.Table] = def
-		}
+	before, err := d.choose(list, positions)
+	if err != nil {
+		return nil, err
 	}
 	if first.record.OnDDL == onDDLNames[replication.OnDDLExec] && len(before) > 0 {
 		err = d.takeExecuted(ctx, first.targetShard, before)
 	}
 	return d, err
+}
+
+// choose takes of what was recorded of each table the last definition whose schema change all streams have passed. It returns what tables that
+// were changed had been before. A change may be recorded that was not passed: the process died in between.
+func (d *definitions) choose(list []sidecar.Definition, positions []replication.Position) (before map[string]*replication.Table, err error) {
+	before = make(map[string]*replication.Table)
+	for _, row := range list {
+		def, err := parsePast(row)
+		if err != nil {
+			return nil, &target.RecordError{StreamID: d.id, What: "definition of table " + row.Table, Err: err}
+		}
+		if row.Since != "" {
+			if slices.ContainsFunc(positions, func(p replication.Position) bool { return !p.Contains(def.Since) }) {
+				continue
+			}
+			if was := d.at[row.Table]; was != nil {
+				before[row.Table] = was.Table
+			}
+		}
+		d.at[row.Table] = def
+	}
+	return before, nil
 }
 
 // takeExecuted takes the target's definitions of tables whose last schema change was executed there. What was read of the source
