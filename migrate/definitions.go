@@ -43,7 +43,7 @@ func (m *Migrator) definitions(ctx context.Context, g *group) (*definitions, err
 }
 
 // choose takes of what was recorded of each table the last definition whose schema change all streams have passed. It returns what tables that
-// were changed had been before. A change may be recorded that was not passed: the process died in between.
+// were changed had been before, but for those whose definition was taken of the target already. A change may be recorded that was not passed: the process died in between.
 func (d *definitions) choose(list []sidecar.Definition, positions []replication.Position) (before map[string]*replication.Table, err error) {
 	before = make(map[string]*replication.Table)
 	for _, row := range list {
@@ -55,7 +55,8 @@ func (d *definitions) choose(list []sidecar.Definition, positions []replication.
 			if slices.ContainsFunc(positions, func(p replication.Position) bool { return !p.Contains(def.Since) }) {
 				continue
 			}
-			if was := d.at[row.Table]; was != nil {
+			delete(before, row.Table)
+			if was := d.at[row.Table]; was != nil && !def.Read.IsZero() {
 				before[row.Table] = was.Table
 			}
 		}

@@ -83,6 +83,27 @@ func TestChooseDefinition(t *testing.T) {
 	}
 }
 
+// What was taken of the target is of its own time, and is not taken again.
+func TestDefinitionIsTakenOnce(t *testing.T) {
+	var list []sidecar.Definition
+	for _, n := range []uint64{0, 3} {
+		def := past(t, n)
+		if n > 0 {
+			def.Read = replication.Position{}
+		}
+		row, err := formatPast(def)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, row)
+	}
+	d := &definitions{at: make(map[string]*source.Definition)}
+	before, err := d.choose(list, []replication.Position{pastPosition(t, "1-5")})
+	if err != nil || len(before) > 0 || !d.Get("t").Read.IsZero() || d.Get("t").Since.IsZero() {
+		t.Errorf("before %v, %+v, %v", before, d.Get("t"), err)
+	}
+}
+
 func TestDamagedDefinition(t *testing.T) {
 	for _, row := range []sidecar.Definition{
 		{Table: "t", Text: "no"},
