@@ -54,7 +54,7 @@ func main() {
 	flag.Func("sizes", "d: `millions` of rows, smallest first (default 0.1,1,3,10)", o.setSizes)
 	flag.Func("shards", "f: `numbers` of target shards, powers of two (default 1,2,4,8)", o.setShards)
 	flag.IntVar(&o.loadRate, "load-rate", 200, "e: transactions per second of the load")
-	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs without a copy, before and after it")
+	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs in each phase without a copy")
 	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target; costs some CPU itself")
 	flag.StringVar(&o.memory, "memory", "", "`folder` for the files of all servers, such as /dev/shm: measures without the disk")
@@ -170,6 +170,10 @@ func child(text string) (err error) {
 	defer stop()
 	if r.Load != nil {
 		return r.Load.run(ctx)
+	}
+	if r.Busy {
+		occupy(ctx)
+		return nil
 	}
 	if r.Profile != "" {
 		f, err := os.Create(r.Profile)

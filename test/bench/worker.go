@@ -22,7 +22,7 @@ import (
 // roleEnv holds what a process that the benchmark has started is to do, as JSON of a role.
 const roleEnv = "TABLEHAUL_BENCH_ROLE"
 
-// A role is the task of a process of its own: running tablehaul's streams, or writing a load.
+// A role is the task of a process of its own: running tablehaul's streams, writing a load, or being in the way.
 type role struct {
 	Etcd    string    `json:",omitempty"` // runs streams
 	User    string    `json:",omitempty"`
@@ -31,6 +31,7 @@ type role struct {
 	Chunk   int       `json:",omitempty"`
 	Workers int       `json:",omitempty"`
 	Load    *loadRole `json:",omitempty"`
+	Busy    bool      `json:",omitempty"` // keeps a core and the memory busy
 }
 
 // work runs streams until ctx ends. Changes of state are told on standard output.
@@ -51,6 +52,16 @@ func work(ctx context.Context, r role) (err error) {
 	defer func() { err = errors.Join(err, m.Close(), ts.Close()) }()
 	fmt.Fprintln(os.Stdout, "ready")
 	return m.Run(ctx)
+}
+
+// occupy keeps a core and its way to the memory busy until ctx ends.
+func occupy(ctx context.Context) {
+	memory := make([]byte, 8<<20)
+	for n := byte(0); ctx.Err() == nil; n++ {
+		for i := range memory {
+			memory[i] = n
+		}
+	}
 }
 
 // openMigrator opens the topology and a Migrator that logs in as user everywhere.
