@@ -48,7 +48,7 @@ const familySchema = `CREATE DATABASE shop; USE shop;
 func TestKillFamily(t *testing.T) {
 	t.Parallel()
 	kills := *familyKills
-	size := 10 * max(kills, 8) // hundreds of rows, of which there are 80*size
+	size := 20 * max(kills, 8) // hundreds of rows, of which there are 90*size
 	native := replicationtest.MySQLOptions{Args: []string{"--innodb-native-foreign-keys=ON"}}
 	c := newClusterWith(t, native)
 	c.src.MustExec(t, fmt.Sprintf(familySchema, size))
@@ -57,7 +57,7 @@ func TestKillFamily(t *testing.T) {
 		t.Fatal(err)
 	}
 	writer := startFamilyWriter(t, c.src, size)
-	c.killWorkers(t, wf, kills, int64(70*size))
+	c.killWorkers(t, wf, kills, int64(90*size))
 	kill := c.worker(t)
 	c.watch(t, wf, 50*time.Millisecond, func(st *migrate.Status) bool { return st.State == migrate.StateRunning })
 	kill()
