@@ -83,21 +83,17 @@ func (w *wanderTable) fill(ctx context.Context, tx *sql.Tx) error {
 		for _, c := range w.values {
 			row = append(row, w.value(c, s))
 		}
-		if _, err := w.insert(ctx, tx, "INSERT", row); err != nil {
+		if err := w.insert(ctx, tx, "INSERT", row); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insert returns how many rows the statement has inserted and deleted.
-func (w *wanderTable) insert(ctx context.Context, tx *sql.Tx, verb string, row []any) (int64, error) {
+func (w *wanderTable) insert(ctx context.Context, tx *sql.Tx, verb string, row []any) error {
 	marks := strings.Repeat(", ?", len(row))[2:]
-	res, err := tx.ExecContext(ctx, fmt.Sprintf("%s INTO %s (s, %s) VALUES (%s)", verb, w.name, strings.Join(w.values, ", "), marks), row...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("%s INTO %s (s, %s) VALUES (%s)", verb, w.name, strings.Join(w.values, ", "), marks), row...)
+	return err
 }
 
 func (w *wanderTable) update(ctx context.Context, tx *sql.Tx, s any, columns []string, values []any) error {
@@ -342,7 +338,7 @@ func (w *wanderer) again(ctx context.Context, tx *sql.Tx, t *wanderTable, rows [
 				row[at] = other[at]
 			}
 		}
-		if _, err := t.insert(ctx, tx, "INSERT", row); err != nil {
+		if err := t.insert(ctx, tx, "INSERT", row); err != nil {
 			return err
 		}
 	}
@@ -354,21 +350,22 @@ var errOtherRow = errors.New("another row was in the way")
 
 // replace lets REPLACE delete the row that is in the way, and brings that row back with the values of the next.
 func (w *wanderer) replace(ctx context.Context, tx *sql.Tx, t *wanderTable, set []string, rows [][]any) error {
-	affected := int64(0)
 	for i, r := range rows {
 		row := slices.Clone(r)
 		for _, c := range set {
 			at := 1 + slices.Index(t.values, c)
 			row[at] = rows[(i+1)%len(rows)][at]
 		}
-		n, err := t.insert(ctx, tx, "REPLACE", row)
-		if err != nil {
+		if err := t.insert(ctx, tx, "REPLACE", row); err != nil {
 			return err
 		}
-		affected += n
 	}
 	// Rows of pair may have the same w with different k, so a row that is none of these may have been in the way.
-	if affected != 2*int64(len(rows)) {
+	var left int
+	if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t.name).Scan(&left); err != nil {
+		return err
+	}
+	if left != wanderRows {
 		return errOtherRow
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
@@ -27,7 +28,7 @@ const (
 	streaming = "with the stream alone"
 	after     = "load alone, after"
 	// occupied says what is not the copy's doing on the source, but that of any work on the same machine.
-	occupied = "load alone, core 1 busy"
+	occupied = "load alone, a core busy"
 )
 
 // sourcePart measures what a copy costs the source and its users.
@@ -61,7 +62,7 @@ func sourcePart(ctx context.Context, o options, p *part) error {
 	if p.Settings, err = l.settings(ctx); err != nil {
 		return err
 	}
-	p.Settings = append(p.Settings, "the source has performance_schema=ON besides, and innodb_max_dirty_pages_pct_lwm=0 and innodb_adaptive_flushing_lwm=70, so that p99 is not that of its page cleaner", files)
+	p.Settings = append(p.Settings, "the source has "+strings.Join(lo.sourceArgs, " ")+" besides; without the last two p99 is that of its page cleaner", files)
 	if err := fill(ctx, l.src, o.rows, false); err != nil {
 		return err
 	}
@@ -86,8 +87,8 @@ func sourcePart(ctx context.Context, o options, p *part) error {
 	}
 	b, c, a, busy := p.Lines[0].Median, p.Lines[1].Median, p.Lines[3].Median, p.Lines[4].Median
 	alone := (b["p99"] + a["p99"]) / 2
-	p.note("p99 with the copy is %.2f of the mean of before and after, and %.2f of that with core 1 busy; after is %.2f of before", c["p99"]/alone, c["p99"]/busy["p99"], a["p99"]/b["p99"])
-	p.note("core 1 busy: a process that only writes memory, on the core that the copy has otherwise; what that costs the load is not done by reading the source")
+	p.note("p99 with the copy is %.2f of the mean of before and after, and %.2f of that with a core busy; after is %.2f of before", c["p99"]/alone, c["p99"]/busy["p99"], a["p99"]/b["p99"])
+	p.note("a core busy: by a process that only writes memory, on the core that the copy has otherwise if they are pinned; what that costs the load is not done by reading the source")
 	p.note("latency: from when a transaction was due until it was committed, waits for a free connection included")
 	p.note("of tablehaul's account on the source: stmts are its statements; trx max is its longest transaction, and so its oldest read view, by performance_schema's"+
 		" own count of every transaction; view is the greatest age in whole seconds that samples of innodb_trx saw, locks the most of data_locks in a sample, every %v in all phases", sampleEvery)
