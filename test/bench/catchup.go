@@ -112,18 +112,14 @@ func (c *catchUp) prepare(ctx context.Context) error {
 		return err
 	}
 	progress("copying")
-	w, err := c.worker(ctx, "")
+	w, err := c.worker(ctx, "", true)
 	if err != nil {
 		return err
-	}
-	wf, err := c.create(ctx, true)
-	if err != nil {
-		return errors.Join(err, w.stop())
 	}
 	if _, err := w.await(ctx, string(migrate.StateRunning)); err != nil {
 		return errors.Join(err, w.stop())
 	}
-	if err := errors.Join(wf.Stop(ctx), w.stop()); err != nil {
+	if err := errors.Join(c.m.Workflow(workflow).Stop(ctx), w.stop()); err != nil {
 		return err
 	}
 	if err := c.native.Exec(ctx, "START REPLICA"); err != nil {
@@ -151,13 +147,13 @@ func (c *catchUp) backlog(ctx context.Context, round int) error {
 func (c *catchUp) tablehaul(ctx context.Context, round int) (figures, error) {
 	progress("catch-up by tablehaul")
 	name := fmt.Sprintf("catchup-%d", round)
-	w, err := c.worker(ctx, name)
+	w, err := c.worker(ctx, name, false)
 	if err != nil {
 		return nil, err
 	}
 	f, err := c.measureOurs(ctx, w, name, round)
 	if err == nil {
-		err = c.m.Workflow("commerce.bench").Stop(ctx)
+		err = c.m.Workflow(workflow).Stop(ctx)
 	}
 	return f, errors.Join(err, w.stop())
 }
@@ -173,7 +169,7 @@ func (c *catchUp) measureOurs(ctx context.Context, w *worker, name string, round
 	if err != nil {
 		return nil, err
 	}
-	if err := c.m.Workflow("commerce.bench").Start(ctx); err != nil {
+	if err := c.m.Workflow(workflow).Start(ctx); err != nil {
 		return nil, err
 	}
 	if err := awaitMark(ctx, c.dst, "commerce", round, nil); err != nil {

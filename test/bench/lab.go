@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/tablehaul/tablehaul/migrate"
@@ -127,9 +128,9 @@ func (l *lab) pids() map[string]int {
 	return map[string]int{"source": l.src.PID(), "target": l.dst.PID()}
 }
 
-// worker starts tablehaul. With -profile its CPU profile goes to a file of that name.
-func (l *lab) worker(ctx context.Context, profile string) (*worker, error) {
-	r := role{Etcd: l.etcd.Addr(), User: l.user, Readers: l.opts.stream.Readers, Chunk: l.opts.stream.ChunkBytes, Workers: l.opts.workers}
+// worker starts tablehaul, which makes the workflow itself if told so. With -profile its CPU profile goes to a file of that name.
+func (l *lab) worker(ctx context.Context, profile string, create bool) (*worker, error) {
+	r := role{Create: create, Etcd: l.etcd.Addr(), User: l.user, Readers: l.opts.stream.Readers, Chunk: l.opts.stream.ChunkBytes, Workers: l.opts.workers}
 	if l.opts.profile != "" && profile != "" {
 		r.Profile = filepath.Join(l.opts.profile, profile+".library.pprof")
 	}
@@ -148,11 +149,22 @@ func (l *lab) settings(ctx context.Context) ([]string, error) {
 	return []string{rows[0][0]}, nil
 }
 
-// create makes the workflow without starting it.
-func (l *lab) create(ctx context.Context, start bool) (*migrate.Workflow, error) {
-	wf := l.m.Workflow("commerce.bench")
-	_, err := wf.Create(ctx, migrate.CreateOptions{Source: "ext1.sbtest", AllTables: true, NoAutoStart: !start})
-	return wf, err
+// settle waits until the servers have written their changed pages, and the system its own.
+func (l *lab) settle(ctx context.Context) error {
+	for _, s := range []*replicationtest.Server{l.src, l.dst} {
+		if err := s.Exec(ctx, "SET GLOBAL innodb_max_dirty_pages_pct = 0"); err != nil {
+			return err
+		}
+		err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
+			rows, err := s.Query(ctx, "SELECT COUNT FROM information_schema.innodb_metrics WHERE NAME = 'buffer_pool_pages_dirty'")
+			return err == nil && len(rows[0][0]) < 3, err // less than 100 pages: some are changed all the time
+		})
+		if err := errors.Join(err, s.Exec(ctx, "SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT; SET GLOBAL innodb_max_dirty_pages_pct_lwm = DEFAULT")); err != nil {
+			return err
+		}
+	}
+	syscall.Sync()
+	return nil
 }
 
 // checksums compares two databases by CHECKSUM TABLE of every table, which reads all rows.

@@ -146,7 +146,7 @@ func (s *shardCost) into(ctx context.Context, n int, compare bool) (f figures, e
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.worker(ctx, fmt.Sprintf("shards-%d", n))
+	w, err := s.worker(ctx, fmt.Sprintf("shards-%d", n), false)
 	if err != nil {
 		return nil, err
 	}

@@ -167,24 +167,23 @@ func (e *sourceCost) allPhases(ctx context.Context) error {
 	if err := e.phase(ctx, before, quiet); err != nil {
 		return err
 	}
-	w, err := e.worker(ctx, "source")
-	if err != nil {
-		return err
-	}
-	err = e.phase(ctx, copying, func(ctx context.Context) error {
-		if _, err := e.create(ctx, true); err != nil {
-			return err
+	var w *worker
+	err := e.phase(ctx, copying, func(ctx context.Context) (err error) {
+		if w, err = e.worker(ctx, "source", true); err == nil {
+			_, err = w.await(ctx, string(migrate.StateRunning))
 		}
-		_, err := w.await(ctx, string(migrate.StateRunning))
 		return err
 	})
+	if w == nil {
+		return err
+	}
 	if err == nil {
 		err = e.phase(ctx, streaming, quiet)
 	}
 	if err := errors.Join(err, w.stop()); err != nil {
 		return err
 	}
-	if _, err := e.m.Workflow("commerce.bench").Cancel(ctx, migrate.CancelOptions{}); err != nil {
+	if _, err := e.m.Workflow(workflow).Cancel(ctx, migrate.CancelOptions{}); err != nil {
 		return err
 	}
 	if err := e.phase(ctx, after, quiet); err != nil {

@@ -43,7 +43,7 @@ func steadyPart(ctx context.Context, o options, p *part) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	w, err := c.worker(ctx, "steady")
+	w, err := c.worker(ctx, "steady", false)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func steadyPart(ctx context.Context, o options, p *part) error {
 
 // steady measures tablehaul, from a workflow that is stopped.
 func (c *catchUp) steady(ctx context.Context, w *worker) ([]figures, error) {
-	wf := c.m.Workflow("commerce.bench")
+	wf := c.m.Workflow(workflow)
 	if err := wf.Start(ctx); err != nil {
 		return nil, err
 	}

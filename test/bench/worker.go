@@ -22,6 +22,9 @@ import (
 // roleEnv holds what a process that the benchmark has started is to do, as JSON of a role.
 const roleEnv = "TABLEHAUL_BENCH_ROLE"
 
+// workflow is the name of the one that all parts but f have.
+const workflow = "commerce.bench"
+
 // A role is the task of a process of its own: running tablehaul's streams, writing a load, or being in the way.
 type role struct {
 	Etcd    string    `json:",omitempty"` // runs streams
@@ -30,6 +33,7 @@ type role struct {
 	Readers int       `json:",omitempty"`
 	Chunk   int       `json:",omitempty"`
 	Workers int       `json:",omitempty"`
+	Create  bool      `json:",omitempty"` // makes the workflow that it runs; else another process does
 	Load    *loadRole `json:",omitempty"`
 	Busy    bool      `json:",omitempty"` // keeps a core and the memory busy
 }
@@ -45,11 +49,19 @@ func work(ctx context.Context, r role) (err error) {
 			}
 		},
 	}
+	if !r.Create {
+		opts.PollInterval = 100 * time.Millisecond // what another process has made or started is found soon
+	}
 	ts, m, err := openMigrator(ctx, r.Etcd, r.User, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close(), ts.Close()) }()
+	if r.Create {
+		if _, err := m.Workflow(workflow).Create(ctx, migrate.CreateOptions{Source: "ext1.sbtest", AllTables: true}); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(os.Stdout, "ready")
 	return m.Run(ctx)
 }
@@ -70,7 +82,6 @@ func openMigrator(ctx context.Context, addr, user string, opts migrate.Options) 
 	if err != nil {
 		return nil, nil, err
 	}
-	opts.PollInterval = 100 * time.Millisecond
 	m, err := migrate.New(ts, mount.Static(mount.Login{User: user}), opts)
 	if err != nil {
 		return nil, nil, errors.Join(err, ts.Close())
