@@ -9,7 +9,7 @@
 //	f  cost on the source of 1, 2, 4 and 8 target shards: statements, rows, bytes, CPU
 //
 // It prints wall time, CPU seconds of every process and the peak memory of tablehaul's, which runs in a process of its own: medians
-// of several rounds, and ratios within the same run. The whole takes about 20 minutes on two idle cores; -rounds 1 about eleven.
+// of several rounds, and ratios within the same run. The whole takes about half an hour on two idle cores.
 //
 //	make bench                                          # everything
 //	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round
@@ -56,7 +56,7 @@ func main() {
 	flag.IntVar(&o.loadRate, "load-rate", 200, "e: transactions per second of the load")
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "e: how long the load runs in each phase without a copy")
 	flag.StringVar(&o.json, "json", "", "`file` that gets all figures of all rounds as JSON")
-	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target; costs some CPU itself")
+	flag.StringVar(&o.profile, "profile", "", "`folder` for CPU profiles of tablehaul and, if perf is there, of the target (b: the replica too; e: a record of the scheduler); costs some CPU itself")
 	flag.StringVar(&o.memory, "memory", "", "`folder` for the files of all servers, such as /dev/shm: measures without the disk")
 	flag.IntVar(&o.stream.Readers, "readers", 0, "tablehaul's readers; 0 is its default")
 	flag.IntVar(&o.stream.ChunkBytes, "chunk", 0, "tablehaul's chunk size in bytes; 0 is its default")

@@ -42,6 +42,22 @@ func (l *lab) profile(ctx context.Context, name string, s *replicationtest.Serve
 	}
 }
 
+// schedule records, with -profile, who runs and who waits for a core until stop is called; perf sched timehist shows it.
+func (l *lab) schedule(ctx context.Context, name string) (stop func()) {
+	if l.opts.profile == "" {
+		return func() {}
+	}
+	cmd := exec.CommandContext(ctx, "perf", "sched", "record", "-o", filepath.Join(l.opts.profile, name+".sched"))
+	if err := cmd.Start(); err != nil {
+		progress("no record of the scheduler: %v", err)
+		return func() {}
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Wait() // it ends by the signal
+	}
+}
+
 // sampleStates counts what the server's connections are seen at, and writes it to a file, the most frequent first.
 func sampleStates(ctx context.Context, file string, s *replicationtest.Server, ended <-chan struct{}) error {
 	db, err := s.Open("")

@@ -215,8 +215,10 @@ func (e *sourceCost) phase(ctx context.Context, name string, f func(context.Cont
 	go func() {
 		sampled <- poll(sampling, sampleEvery, func() (bool, error) { return false, e.sample(sampling, most) })
 	}()
+	recorded := e.schedule(ctx, "source "+name)
 	err = f(ctx)
 	s.ended = time.Now()
+	recorded()
 	stop()
 	if serr := <-sampled; !errors.Is(serr, context.Canceled) {
 		err = errors.Join(err, serr)
