@@ -207,33 +207,36 @@ func modelBubble(t *testing.T, seed uint64, crash int, report func(commits, step
 
 // TestModelCrashes kills the stream of a few schedules at each of its steps: wherever anything is waited for.
 func TestModelCrashes(t *testing.T) {
-	seeds := max(1, *modelRuns/2000)
-	for range seeds {
-		seed := rand.Uint64()
-		steps := 0
-		modelBubble(t, seed, 1<<30, func(_, n int, err error) {
-			steps = n
+	for range max(1, *modelRuns/2000) {
+		t.Run("schedule", func(t *testing.T) {
+			t.Parallel()
+			crashes(t, rand.Uint64())
+		})
+	}
+}
+
+// crashes runs one schedule with a crash at each of its steps, in a short test at some of them.
+func crashes(t *testing.T, seed uint64) {
+	steps := 0
+	modelBubble(t, seed, 1<<30, func(_, n int, err error) {
+		steps = n
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	})
+	if steps == 0 {
+		t.Fatalf("seed %d: no steps", seed)
+	}
+	// All of them in a long run, else as many as the runs by default.
+	stride := 1
+	if *modelRuns == 0 {
+		stride = max(1, steps/(modelDefault/4))
+	}
+	for crash := 1; crash <= steps && !t.Failed(); crash += stride {
+		modelBubble(t, seed, crash, func(_, _ int, err error) {
 			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
+				t.Errorf("a crash at step %d of %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d -model.crash %d", crash, steps, err, seed, crash)
 			}
 		})
-		if steps == 0 {
-			t.Fatalf("seed %d: no steps", seed)
-		}
-		// All of them in a long run, else as many as the runs by default.
-		stride := 1
-		if *modelRuns == 0 {
-			stride = max(1, steps/(modelDefault/4))
-		}
-		for crash := 1; crash <= steps; crash += stride {
-			modelBubble(t, seed, crash, func(_, _ int, err error) {
-				if err != nil {
-					t.Errorf("a crash at step %d of %d: %v\nrun it again: go test ./replication -run 'TestModel$' -model.seed %d -model.crash %d", crash, steps, err, seed, crash)
-				}
-			})
-			if t.Failed() {
-				return
-			}
-		}
 	}
 }
