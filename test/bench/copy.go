@@ -75,6 +75,13 @@ func copyPart(ctx context.Context, o options, p *part) error {
 	p.note("x: as parts of the server's own files, which are the practical limit: both tables at once, no client, keys added at the end")
 	p.note("medians of %d turns of the first two ways, one after the other, and of %d of the rest; before each the servers write down what the one before has left",
 		limitTurns*o.rounds, o.rounds)
+	for _, name := range []string{"wall", "cpu"} {
+		var x []float64
+		for i, f := range rounds["tablehaul"] {
+			x = append(x, f[name]/rounds[ways[0].name][i][name])
+		}
+		p.note("turn by turn, tablehaul's %s is %.2f of the limit's (median; %.2f to %.2f)", name, percentile(x, 50), percentile(x, 0), percentile(x, 100))
+	}
 	p.note("tablehaul's time begins before the start of its process and Create, and ends with the state Running; the checksums of every way's tables were compared in the first round")
 	return nil
 }
