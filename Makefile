@@ -5,7 +5,7 @@
 #   make soak     the long proofs: the model, all mutations, 200 kills in one migration; SEED=, KILLS=, SHARDED_KILLS=, RUNS=, BIG_MB=, LARGE_ROWS=
 #   make vitess   against real Vitess clusters, on either side; builds Vitess first (5 minutes, once)
 #   make demo     a whole migration on throwaway servers, from nothing
-#   make bench    copy, catch-up, lag and costs beside other ways: half an hour; BENCHFLAGS='-only b' for a part
+#   make bench    copy, catch-up, lag and costs beside other ways: 25 minutes; BENCHFLAGS='-only b' for a part
 #   make build    build everything, the commands into bin/
 #   make fmt      format the source
 #   make vet      go vet, all modules

@@ -17,13 +17,14 @@ import (
 // other is the database on the target that everything but tablehaul copies into.
 const other = "plain"
 
-// limitTurns is how often the limit and tablehaul have their turn in a round: the machine is noisier than they differ.
+// limitTurns is how often the limit and tablehaul have their turn in a round, and the others once: the machine is noisier than the two differ.
 const limitTurns = 3
 
 // A way is one way to copy the database sbtest; without copy it is tablehaul's. It puts figures of its own into f.
 type way struct {
-	name string
-	copy func(ctx context.Context, f figures) error
+	name  string
+	turns int // in a round
+	copy  func(ctx context.Context, f figures) error
 }
 
 // copyPart measures a copy of the whole database by several ways.
@@ -41,21 +42,21 @@ func copyPart(ctx context.Context, o options, p *part) error {
 	if err := fill(ctx, l.src, o.rows, false); err != nil {
 		return err
 	}
-	ways := []way{{"OUTFILE + LOAD DATA INFILE", l.byFiles}, {"tablehaul", nil}, {"mysqldump | mysql", l.mysqldump}}
+	ways := []way{{"OUTFILE + LOAD DATA INFILE", limitTurns, l.byFiles}, {"tablehaul", limitTurns, nil}, {"mysqldump | mysql", 1, l.mysqldump}}
 	if b, err := serverbin.Fetch(ctx, serverbin.Mydumper, nil); err != nil {
 		p.note("left out: mydumper + myloader: %v", err)
 	} else {
 		p.Settings = append(p.Settings, "mydumper "+b.Version+", 4 threads, and myloader, 4 threads, with the binary log on")
-		ways = append(ways, way{"mydumper + myloader", l.mydumper})
+		ways = append(ways, way{"mydumper + myloader", 1, l.mydumper})
 	}
 	rounds := map[string][]figures{}
 	for i := range limitTurns * o.rounds {
-		for j, w := range ways {
-			if j > 1 && (i%limitTurns > 0 || i > 0 && rounds[w.name] == nil) {
+		for _, w := range ways {
+			if i%limitTurns >= w.turns || i > 0 && rounds[w.name] == nil {
 				continue // not its turn, or it failed the first time
 			}
 			progress("%s, %d", w.name, len(rounds[w.name])+1)
-			f, err := l.copyBy(ctx, w, fmt.Sprintf("copy-%c-%d", 'a'+j, i+1), i == 0)
+			f, err := l.copyBy(ctx, w, fmt.Sprintf("copy-%s-%d", strings.Fields(w.name)[0], i+1), i == 0)
 			if err != nil && w.name == "mydumper + myloader" && ctx.Err() == nil {
 				p.note("left out: %s: %v", w.name, err)
 				continue
@@ -104,12 +105,9 @@ func (l *lab) copyBy(ctx context.Context, w way, profile string, compare bool) (
 	own := figures{}
 	stop := l.profile(ctx, profile+".target", l.dst)
 	err = w.copy(ctx, own)
+	f, stopped := m.stop() // before the profile is written
 	stop()
-	if err != nil {
-		return nil, err
-	}
-	f, err := m.stop()
-	if err != nil {
+	if err := errors.Join(err, stopped); err != nil {
 		return nil, err
 	}
 	for name, v := range own {

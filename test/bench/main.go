@@ -9,7 +9,7 @@
 //	f  cost on the source of 1, 2, 4 and 8 target shards: statements, rows, bytes, CPU
 //
 // It prints wall time, CPU seconds of every process and the peak memory of tablehaul's, which runs in a process of its own: medians
-// of several rounds, and ratios within the same run. The whole takes about half an hour on two idle cores.
+// of several rounds, and ratios within the same run. The whole takes about 25 minutes on two idle cores.
 //
 //	make bench                                          # everything
 //	make bench BENCHFLAGS='-only b -rounds 1'           # one part, one round

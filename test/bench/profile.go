@@ -25,16 +25,9 @@ func (l *lab) profile(ctx context.Context, name string, s *replicationtest.Serve
 	file := filepath.Join(l.opts.profile, name)
 	states, ended := make(chan error, 1), make(chan struct{})
 	go func() { states <- sampleStates(ctx, file+".states", s, ended) }()
-	cmd := exec.CommandContext(ctx, "perf", "record", "-q", "-F", "299", "-g", "-p", strconv.Itoa(s.PID()), "-o", file+".perf")
-	err := cmd.Start()
-	if err != nil {
-		progress("no CPU profile of the server: %v", err)
-	}
+	recorded := perf(ctx, "record", "-q", "-F", "299", "-g", "-p", strconv.Itoa(s.PID()), "-o", file+".perf")
 	return func() {
-		if err == nil {
-			_ = cmd.Process.Signal(syscall.SIGINT)
-			_ = cmd.Wait() // it ends by the signal
-		}
+		recorded()
 		close(ended)
 		if err := <-states; err != nil {
 			progress("no samples of the server's connections: %v", err)
@@ -47,9 +40,14 @@ func (l *lab) schedule(ctx context.Context, name string) (stop func()) {
 	if l.opts.profile == "" {
 		return func() {}
 	}
-	cmd := exec.CommandContext(ctx, "perf", "sched", "record", "-o", filepath.Join(l.opts.profile, name+".sched"))
+	return perf(ctx, "sched", "record", "-o", filepath.Join(l.opts.profile, name+".sched"))
+}
+
+// perf runs the system's perf, if it is there, until stop is called.
+func perf(ctx context.Context, args ...string) (stop func()) {
+	cmd := exec.CommandContext(ctx, "perf", args...)
 	if err := cmd.Start(); err != nil {
-		progress("no record of the scheduler: %v", err)
+		progress("no perf %s: %v", args[0], err)
 		return func() {}
 	}
 	return func() {

@@ -169,7 +169,7 @@ func (e *sourceCost) allPhases(ctx context.Context) error {
 	}
 	var w *worker
 	err := e.phase(ctx, copying, func(ctx context.Context) (err error) {
-		if w, err = e.worker(ctx, "source", true); err == nil {
+		if w, err = e.worker(ctx, fmt.Sprintf("source-%d", len(e.phases[copying])+1), true); err == nil {
 			_, err = w.await(ctx, string(migrate.StateRunning))
 		}
 		return err
@@ -215,10 +215,9 @@ func (e *sourceCost) phase(ctx context.Context, name string, f func(context.Cont
 	go func() {
 		sampled <- poll(sampling, sampleEvery, func() (bool, error) { return false, e.sample(sampling, most) })
 	}()
-	recorded := e.schedule(ctx, "source "+name)
+	defer e.schedule(ctx, fmt.Sprintf("source-%d %s", len(e.phases[name])+1, name))()
 	err = f(ctx)
 	s.ended = time.Now()
-	recorded()
 	stop()
 	if serr := <-sampled; !errors.Is(serr, context.Canceled) {
 		err = errors.Join(err, serr)
