@@ -306,26 +306,5 @@ func TestFanoutModel(t *testing.T) {
 
 // TestFanoutModelCrashes kills the stream at each of its steps.
 func TestFanoutModelCrashes(t *testing.T) {
-	seed := rand.Uint64()
-	steps := 0
-	fanBubble(t, seed, 1<<30, func(_, n int, err error) {
-		steps = n
-		if err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-	})
-	stride := 1
-	if *modelRuns == 0 {
-		stride = max(1, steps/(modelDefault/40))
-	}
-	for crash := 1; crash <= steps; crash += stride {
-		fanBubble(t, seed, crash, func(_, _ int, err error) {
-			if err != nil {
-				t.Errorf("a crash at step %d of %d: %v\nrun it again: go test ./replication -run 'TestFanoutModel$' -model.seed %d -model.crash %d", crash, steps, err, seed, crash)
-			}
-		})
-		if t.Failed() {
-			return
-		}
-	}
+	crashes(t, rand.Uint64(), modelDefault/40, fanBubble)
 }
