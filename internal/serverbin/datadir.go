@@ -128,7 +128,9 @@ func initMariaDB(ctx context.Context, b *Binary, data string) error {
 	args := []string{"--no-defaults"}
 	args = append(args, b.PathArgs()...)
 	args = append(args, UserArgs()...)
-	args = append(args, "--bootstrap", "--datadir="+data, "--log-warnings=0", "--enforce-storage-engine=",
+	// Its own temporary folder: the server deletes what others have left, or use, there.
+	args = append(args, "--bootstrap", "--datadir="+data, "--tmpdir="+filepath.Dir(data),
+		"--log-warnings=0", "--enforce-storage-engine=",
 		"--max-allowed-packet=8M", "--net-buffer-length=16K", "--innodb-log-file-size=8M")
 	argv := b.Command(args...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)

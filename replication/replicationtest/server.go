@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -175,6 +176,9 @@ func tryServer(ctx context.Context, bin *serverbin.Binary, template string, opts
 	if err := copyTree(template, dir.file("data")); err != nil {
 		return nil, errors.Join(fmt.Errorf("copy data folder: %w", err), s.Close())
 	}
+	if err := os.Mkdir(dir.file("tmp"), 0o700); err != nil {
+		return nil, errors.Join(fmt.Errorf("folder for temporary files: %w", err), s.Close())
+	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -187,6 +191,7 @@ func serverArgs(s *Server, bin *serverbin.Binary, own, extra []string) []string 
 	args = append(args, serverbin.UserArgs()...)
 	args = append(args,
 		"--datadir="+s.file("data"),
+		"--tmpdir="+s.file("tmp"), // MariaDB empties it when it starts, whoever's files are in it
 		"--socket="+s.Socket,
 		"--pid-file="+s.file("pid"),
 		"--log-error="+s.file("error.log"),

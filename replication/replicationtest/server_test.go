@@ -115,6 +115,22 @@ func TestServersAreApart(t *testing.T) {
 	}
 }
 
+// A MariaDB server deletes at its start what it takes for an earlier one's temporary tables.
+func TestServersKeepTheirTemporaryTables(t *testing.T) {
+	needsServers(t)
+	t.Parallel()
+	a := replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
+	db := a.DB(t)
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(t.Context(), "CREATE TEMPORARY TABLE test.held (a INT) ENGINE=Aria"); err != nil {
+		t.Fatal(err)
+	}
+	replicationtest.StartMariaDB(t, replicationtest.MariaDBOptions{})
+	if _, err := db.ExecContext(t.Context(), "DROP TEMPORARY TABLE test.held"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A source that holds every commit back between binary log and visibility is what the
 // copy algorithm is tested with, so the plugin must load.
 func TestSemiSyncSource(t *testing.T) {
