@@ -49,7 +49,7 @@ type Target interface {
 	// than it may, and returns the context's error if that ends first. Calls do not overlap.
 	Append(ctx context.Context, e *Entry) error
 	// FinishTable does what was put off until the table's rows are copied (secondary keys); it runs
-	// beside the stream, and does nothing when it was done before.
+	// beside the stream and for several tables at once, and does nothing when it was done before.
 	FinishTable(ctx context.Context, t *Table) error
 	// Report saves progress for others to see; it has no part in recovery.
 	Report(ctx context.Context, p Progress) error

@@ -183,24 +183,36 @@ func (s *Stream) check(ctx context.Context, cp *Checkpoint) error {
 	return nil
 }
 
+// tablesAtOnce is how many copied tables are finished at once: most of the time of many small ones are waits.
+const tablesAtOnce = 4
+
 // finish completes tables whose rows are copied, and ends the stream after the last one if that is wanted.
 func (s *Stream) finish(ctx context.Context, seq *sequencer, p *progress) error {
+	if err := s.finishTables(ctx, p); err != nil || !s.opts.StopAfterCopy {
+		return err
+	}
+	return seq.do(ctx, func(ctx context.Context) error { return seq.settle(ctx, &Entry{}, ErrCopied) })
+}
+
+func (s *Stream) finishTables(ctx context.Context, p *progress) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(tablesAtOnce)
 	for {
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case t := <-p.finish:
-			if err := s.target.FinishTable(ctx, t); err != nil {
-				return &FinishError{Table: t.Name, Err: err}
-			}
-			s.opts.Logger.Info("table copied", "table", t.Name)
-			p.tableFinished(t)
-			s.opts.Trace.tableFinished(t)
+		case <-gctx.Done():
+			return cmp.Or(g.Wait(), context.Cause(ctx))
 		case <-p.finished:
-			if !s.opts.StopAfterCopy {
+			return g.Wait()
+		case t := <-p.finish:
+			g.Go(func() error {
+				if err := s.target.FinishTable(gctx, t); err != nil {
+					return &FinishError{Table: t.Name, Err: err}
+				}
+				s.opts.Logger.Info("table copied", "table", t.Name)
+				p.tableFinished(t)
+				s.opts.Trace.tableFinished(t)
 				return nil
-			}
-			return seq.do(ctx, func(ctx context.Context) error { return seq.settle(ctx, &Entry{}, ErrCopied) })
+			})
 		}
 	}
 }

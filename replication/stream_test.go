@@ -116,3 +116,48 @@ func TestCopyGoesOnWhenTheLogIsLate(t *testing.T) {
 		}
 	})
 }
+
+// slowKeys is the model's target, which takes a minute for the keys of a table.
+type slowKeys struct {
+	*modelTarget
+	begun, done int
+	bad         string
+}
+
+func (s *slowKeys) FinishTable(ctx context.Context, t *replication.Table) error {
+	s.db.Lock()
+	s.begun++
+	s.db.Unlock()
+	if t.Name == s.bad {
+		return errors.New("no such key")
+	}
+	select {
+	case <-time.After(time.Minute):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.db.Lock()
+	s.done++
+	s.db.Unlock()
+	return s.modelTarget.FinishTable(ctx, t)
+}
+
+// Keys are built on several tables at once, and an error of one ends the others.
+func TestTablesAreFinishedAtOnce(t *testing.T) {
+	for _, bad := range []string{"", "words"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(rand.New(rand.NewPCG(1, 1)))
+			dst := &slowKeys{modelTarget: newModelTarget(w, modelTables, target.SchedulerOptions{}), bad: bad}
+			began := time.Now()
+			err := replication.NewStream(lateSource{modelSource: &modelSource{world: w}, begun: began}, dst, modelTables, replication.Options{StopAfterCopy: true}).Run(t.Context())
+			took := time.Since(began)
+			e, failed := errors.AsType[*replication.FinishError](err)
+			switch {
+			case bad == "" && (!errors.Is(err, replication.ErrCopied) || dst.done != len(modelTables) || took > 90*time.Second):
+				t.Errorf("%d tables in %s: %v", dst.done, took, err)
+			case bad != "" && (!failed || e.Table != bad || dst.done > 0 || took > 30*time.Second):
+				t.Errorf("%d tables of %d in %s: %v", dst.done, dst.begun, took, err)
+			}
+		})
+	}
+}

@@ -39,16 +39,35 @@ func (d *DB) AddPostCopyAction(ctx context.Context, a Action) error {
 
 // PostCopyActions lists a stream's actions, in the order of their tables' names.
 func (d *DB) PostCopyActions(ctx context.Context, id int64) ([]Action, error) {
-	rows, err := d.db.QueryContext(ctx, "SELECT table_name, action FROM "+d.table("post_copy_action")+" WHERE vrepl_id = ? ORDER BY table_name", id)
+	return d.actions(ctx, "vrepl_id = ?", id)
+}
+
+// WorkflowActions lists the actions of all streams of the workflow that a stream belongs to: those of one table, or of all with "".
+func (d *DB) WorkflowActions(ctx context.Context, id int64, table string) ([]Action, error) {
+	where, args := "vrepl_id IN ("+d.siblings()+")", []any{id}
+	if table != "" {
+		where, args = where+" AND table_name = ?", append(args, table)
+	}
+	return d.actions(ctx, where, args...)
+}
+
+// siblings selects the streams of the workflow that the stream of a placeholder belongs to, that stream among them.
+func (d *DB) siblings() string {
+	streams := d.table("vreplication")
+	return "SELECT o.id FROM " + streams + " o JOIN " + streams + " me ON o.workflow = me.workflow AND o.db_name = me.db_name WHERE me.id = ?"
+}
+
+func (d *DB) actions(ctx context.Context, where string, args ...any) ([]Action, error) {
+	rows, err := d.db.QueryContext(ctx, "SELECT vrepl_id, table_name, action FROM "+d.table("post_copy_action")+" WHERE "+where+" ORDER BY vrepl_id, table_name", args...)
 	if err != nil {
 		return nil, d.wrap("post copy actions", err)
 	}
 	defer rows.Close()
 	var list []Action
 	for rows.Next() {
-		a := Action{StreamID: id}
+		var a Action
 		var text string
-		if err := rows.Scan(&a.Table, &text); err != nil {
+		if err := rows.Scan(&a.StreamID, &a.Table, &text); err != nil {
 			return nil, d.wrap("post copy actions", err)
 		}
 		if err := json.Unmarshal([]byte(text), &a); err != nil {
@@ -59,15 +78,14 @@ func (d *DB) PostCopyActions(ctx context.Context, id int64) ([]Action, error) {
 	return list, d.wrap("post copy actions", rows.Err())
 }
 
-// HandOver deletes a table's action of a stream if another stream of the workflow has it too, and tells whether: several streams
-// that fill one table have the same action, and the last of them has to do it.
-func (d *DB) HandOver(ctx context.Context, id int64, table string) (handed bool, err error) {
-	action, streams := d.table("post_copy_action"), d.table("vreplication")
+// IsLast tells whether it is up to a stream to do a table's action: of several streams of the workflow that fill the table, and so have the
+// same action, the last one does it. IsLast deletes the stream's action if another one still has it.
+func (d *DB) IsLast(ctx context.Context, id int64, table string) (last bool, err error) {
+	action := d.table("post_copy_action")
 	err = d.tx(ctx, func(tx *sql.Tx) error {
-		handed = false
+		last = false
 		// Locks are taken in the order of the key, so that two streams that are done at the same moment wait for one another.
-		rows, err := tx.QueryContext(ctx, "SELECT vrepl_id FROM "+action+" WHERE table_name = ? AND vrepl_id IN (SELECT o.id FROM "+streams+
-			" o JOIN "+streams+" me ON o.workflow = me.workflow AND o.db_name = me.db_name WHERE me.id = ?) ORDER BY vrepl_id FOR UPDATE", table, id)
+		rows, err := tx.QueryContext(ctx, "SELECT vrepl_id FROM "+action+" WHERE table_name = ? AND vrepl_id IN ("+d.siblings()+") ORDER BY vrepl_id FOR UPDATE", table, id)
 		if err != nil {
 			return err
 		}
@@ -80,14 +98,17 @@ func (d *DB) HandOver(ctx context.Context, id int64, table string) (handed bool,
 			}
 			mine, others = mine || of == id, others || of != id
 		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil || !mine || !others {
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil || !mine {
 			return err
 		}
-		handed = true
+		if !others {
+			last = true
+			return nil
+		}
 		_, err = tx.ExecContext(ctx, "DELETE FROM "+action+" WHERE vrepl_id = ? AND table_name = ?", id, table)
 		return err
 	})
-	return handed, d.wrap("hand over a post copy action", err)
+	return last, d.wrap("hand over a post copy action", err)
 }
 
 // DeletePostCopyAction deletes a table's action once it is done; it may be gone already.

@@ -512,6 +512,49 @@ func TestPostCopyActions(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, []sidecar.Action{a}) {
 			t.Errorf("got %+v, %v", got, err)
 		}
+		// Another stream of the workflow fills the table too, one of another workflow has a table of that name.
+		other, err := d.InsertStream(t.Context(), &sidecar.Stream{Workflow: "wf", DBName: "commerce", SourceShard: "80-", State: "Stopped", Options: `{}`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stranger := insert(t, d, "stranger")
+		for of, table := range map[int64]string{other: "t", stranger: "t", id: "u"} {
+			if err := d.AddPostCopyAction(t.Context(), sidecar.Action{StreamID: of, Table: table}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		listed := func(table string) string {
+			list, err := d.WorkflowActions(t.Context(), other, table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names := ""
+			for _, a := range list {
+				names += fmt.Sprintf(" %d.%s", a.StreamID, a.Table)
+			}
+			return names
+		}
+		if got, want := listed("t"), fmt.Sprintf(" %d.t %d.t", id, other); got != want {
+			t.Errorf("actions of the table:%s, want%s", got, want)
+		}
+		if got, want := listed(""), fmt.Sprintf(" %d.t %d.u %d.t", id, id, other); got != want {
+			t.Errorf("actions of the workflow:%s, want%s", got, want)
+		}
+		for _, ask := range []struct {
+			of    int64
+			table string
+			last  bool
+		}{{other, "u", false}, {other, "t", false}, {other, "t", false}, {id, "t", true}, {id, "t", true}, {stranger, "t", true}} {
+			if last, err := d.IsLast(t.Context(), ask.of, ask.table); err != nil || last != ask.last {
+				t.Errorf("stream %d is the last of table %s: %v, %v", ask.of, ask.table, last, err)
+			}
+		}
+		if got, want := listed(""), fmt.Sprintf(" %d.t %d.u", id, id); got != want {
+			t.Errorf("actions afterwards:%s, want%s", got, want)
+		}
+		if err := d.DeletePostCopyAction(t.Context(), id, "u"); err != nil {
+			t.Fatal(err)
+		}
 		for range 2 {
 			if err := d.DeletePostCopyAction(t.Context(), id, "t"); err != nil {
 				t.Fatal(err)

@@ -75,7 +75,14 @@ func (s *store) executeDDL(ctx context.Context, c *conn, e *replication.Entry) e
 	replay := marker.Position == e.Position.String()
 	if !replay {
 		// The change may drop or rename such a key, or its columns.
-		if err := s.addDueKeys(ctx, c, e.DDL.Tables...); err != nil {
+		all, err := s.side.WorkflowActions(ctx, s.id, "")
+		if err != nil {
+			return err
+		}
+		due := slices.DeleteFunc(all, func(a sidecar.Action) bool {
+			return !slices.ContainsFunc(e.DDL.Tables, func(t string) bool { return strings.EqualFold(t, a.Table) })
+		})
+		if err := s.addDueKeys(ctx, c, due); err != nil {
 			return err
 		}
 	}

@@ -6,5 +6,5 @@ func TableLock(t *Target, table string) string {
 	if err != nil {
 		return ""
 	}
-	return s.tableLock(table)
+	return s.nameLock(table)
 }

@@ -23,7 +23,7 @@ func alterSession() mysqlconn.Session {
 	s.MultiStatements = false
 	s.Variables = map[string]string{
 		"sql_mode": "'ALLOW_INVALID_DATES'", "time_zone": "'+00:00'", "foreign_key_checks": "0", "unique_checks": "1",
-		"lock_wait_timeout": "600", "innodb_lock_wait_timeout": "600", "wait_timeout": "86400",
+		"lock_wait_timeout": "600", "innodb_lock_wait_timeout": "600", "wait_timeout": "600",
 	}
 	return s
 }
@@ -36,16 +36,8 @@ func (t *Target) FinishTable(ctx context.Context, table *replication.Table) erro
 	if err != nil {
 		return err
 	}
-	actions, err := t.side.PostCopyActions(ctx, t.cfg.StreamID)
-	if err != nil {
-		return s.classify(ctx, err)
-	}
-	i := slices.IndexFunc(actions, func(a sidecar.Action) bool { return a.Table == table.Name })
-	if i < 0 {
-		return nil
-	}
-	handed, err := t.side.HandOver(ctx, t.cfg.StreamID, table.Name)
-	if err != nil || handed {
+	last, err := t.side.IsLast(ctx, t.cfg.StreamID, table.Name)
+	if err != nil || !last {
 		return s.classify(ctx, err)
 	}
 	c, err := s.dialAlter(ctx, table.Name)
@@ -53,38 +45,48 @@ func (t *Target) FinishTable(ctx context.Context, table *replication.Table) erro
 		return s.classify(ctx, err)
 	}
 	defer c.close()
-	return s.classify(ctx, s.addDueKeys(ctx, c, table.Name))
+	// Only now, since a schema change may have added them meanwhile.
+	due, err := t.side.WorkflowActions(ctx, t.cfg.StreamID, table.Name)
+	if err != nil {
+		return s.classify(ctx, err)
+	}
+	return s.classify(ctx, s.addDueKeys(ctx, c, due))
 }
 
-// tableLockWait is how long the lock of a table's name is waited for, in seconds: as long as for the table itself.
-const tableLockWait = 600
-
-// tableLock is the name of the lock that who changes a table's definition holds. A server has 64 characters for it.
-func (s *store) tableLock(table string) string {
+// nameLock is the name of the lock that who changes a table's definition holds; "" stands for all tables with foreign keys. A server has 64
+// characters for it.
+func (s *store) nameLock(table string) string {
 	sum := sha256.Sum256([]byte(strings.ToLower(s.t.cfg.Server.Database + "." + table)))
 	return "tablehaul " + hex.EncodeToString(sum[:20])
 }
 
+// lockWait is how long a lock is waited for until the log is told, and it is waited for again.
+const lockWait = time.Minute
+
 // dialAlter dials a connection for schema changes of the tables, and takes the locks of their names. The server keeps them until the
 // connection's last statement has ended, also if its process has died: so no key is added, and no schema change
-// of the source executed, beside another one of any stream.
+// of the source executed, beside another one of any stream. Of tables with foreign keys only one is changed at a time: a change of one
+// locks its relatives too, and of two at once MySQL ends one as a deadlock, and MariaDB none. Waiting may take as long as the other's keys do.
 func (s *store) dialAlter(ctx context.Context, tables ...string) (*conn, error) {
+	relatives, err := s.relatives(ctx)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := mysqlconn.Dial(ctx, s.t.cfg.Server, alterSession())
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{c: raw}
-	names := make([]string, len(tables))
-	for i, t := range tables {
-		names[i] = s.tableLock(t)
+	var names []string
+	for _, t := range tables {
+		names = append(names, strings.ToLower(t))
+	}
+	if slices.ContainsFunc(names, func(t string) bool { return relatives[t] }) {
+		names = append(names, "")
 	}
 	slices.Sort(names) // all take them in one order
 	for _, name := range names {
-		rows, err := c.query(ctx, fmt.Sprintf("SELECT COALESCE(GET_LOCK(%s, %d), 0)", sqltext.String(name), tableLockWait))
-		if err == nil && rows[0][0] != "1" {
-			err = &replication.TransientError{Err: fmt.Errorf("%w: another schema change of the table goes on", ErrLockConflict)}
-		}
-		if err != nil {
+		if err := s.lockName(ctx, c, name); err != nil {
 			c.close()
 			return nil, err
 		}
@@ -92,53 +94,78 @@ func (s *store) dialAlter(ctx context.Context, tables ...string) (*conn, error) 
 	return c, nil
 }
 
-// addDueKeys adds the keys that were left out of the tables for the copy, on a connection that has the tables' locks. It does
-// so for all streams of the workflow that fill them.
-func (s *store) addDueKeys(ctx context.Context, c *conn, tables ...string) error {
-	me, err := s.side.Stream(ctx, s.id)
-	if err != nil {
-		return err
-	}
-	streams, err := s.side.Streams(ctx, sidecar.Filter{Workflow: me.Workflow, DBName: me.DBName})
-	if err != nil {
-		return err
-	}
-	for _, stream := range streams {
-		actions, err := s.side.PostCopyActions(ctx, stream.ID)
-		if err != nil {
+func (s *store) lockName(ctx context.Context, c *conn, table string) error {
+	for {
+		rows, err := c.query(ctx, fmt.Sprintf("SELECT COALESCE(GET_LOCK(%s, %d), 0)", sqltext.String(s.nameLock(table)), int(lockWait.Seconds())))
+		if err != nil || rows[0][0] == "1" {
 			return err
 		}
-		for _, a := range actions {
-			if !slices.ContainsFunc(tables, func(t string) bool { return strings.EqualFold(t, a.Table) }) {
-				continue
-			}
-			start := time.Now()
-			if err := s.addKeys(ctx, c, a); err != nil {
-				return fmt.Errorf("add the keys of table %s: %w", a.Table, err)
-			}
-			if err := s.side.DeletePostCopyAction(ctx, stream.ID, a.Table); err != nil {
-				return err
-			}
-			s.t.opts.Logger.Info("keys added", "table", a.Table, "keys", len(a.Keys), "took", time.Since(start))
+		s.t.opts.Logger.Info("waiting until another schema change has ended", "table", table)
+	}
+}
+
+// relatives are the tables of the target's database that have foreign keys, or are referenced by them, in lower case, as they were when
+// they were first asked for.
+func (s *store) relatives(ctx context.Context) (map[string]bool, error) {
+	s.mu.Lock()
+	known := s.mu.relatives
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	rows, err := s.t.db.QueryContext(ctx, "SELECT table_name, referenced_table_name FROM information_schema.referential_constraints WHERE constraint_schema = ?", s.t.cfg.Server.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	known = make(map[string]bool)
+	for rows.Next() {
+		var child, parent string
+		if err := rows.Scan(&child, &parent); err != nil {
+			return nil, err
 		}
+		known[strings.ToLower(child)], known[strings.ToLower(parent)] = true, true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.relatives = known
+	return known, nil
+}
+
+// addDueKeys adds the keys that were left out for the copy of tables, on a connection that has the tables' locks. It does so for all
+// streams of the workflow that fill them.
+func (s *store) addDueKeys(ctx context.Context, c *conn, due []sidecar.Action) error {
+	for _, a := range due {
+		start := time.Now()
+		if err := s.addKeys(ctx, c, a); err != nil {
+			return fmt.Errorf("add the keys of table %s: %w", a.Table, err)
+		}
+		if err := s.side.DeletePostCopyAction(ctx, a.StreamID, a.Table); err != nil {
+			return err
+		}
+		s.t.opts.Logger.Info("keys added", "table", a.Table, "keys", len(a.Keys), "took", time.Since(start))
 	}
 	return nil
 }
 
-// addKeys adds those of the keys that are missing.
+// addKeys adds those of the keys that are missing. It looks which those are when the server says that it has one of them already: they are
+// added anew after an interruption, and somebody may add the same keys by hand.
 func (s *store) addKeys(ctx context.Context, c *conn, a sidecar.Action) error {
+	missing := a.Keys
 	for attempt := 0; ; attempt++ {
-		missing, err := s.missingKeys(ctx, a)
-		if err != nil {
+		var err error
+		for _, statement := range alterStatements(s.qualified(a.Table), missing) {
+			if err = s.alter(ctx, c, statement); err != nil {
+				break
+			}
+		}
+		if err == nil || !mysqlerr.AlreadyDone(err) || attempt > len(a.Keys) {
 			return err
 		}
-		statements := alterStatements(s.qualified(a.Table), missing)
-		if len(statements) == 0 {
-			return nil
-		}
-		// One at a time, since each changes what is missing. Somebody may add the same keys by hand; then look again.
-		err = s.alter(ctx, c, statements[0])
-		if err != nil && (!mysqlerr.AlreadyDone(err) || attempt > len(a.Keys)) {
+		if missing, err = s.missingKeys(ctx, a); err != nil {
 			return err
 		}
 	}

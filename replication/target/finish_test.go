@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tablehaul/tablehaul/internal/sidecar"
 	"github.com/tablehaul/tablehaul/replication"
@@ -222,4 +225,47 @@ func TestFoldDuringTheRun(t *testing.T) {
 			t.Errorf("checkpoint is %v", r.cp)
 		}
 	})
+}
+
+// Tables get their keys at once, also those that reference each other, though an ALTER TABLE of one locks the others too.
+func TestFinishTablesAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *replicationtest.Server) {
+		for name, relatives := range map[string]bool{"strangers": false, "relatives": true} {
+			t.Run(name, func(t *testing.T) { finishAtOnce(newShard(t, s), relatives) })
+		}
+	})
+}
+
+func finishAtOnce(h *shard, relatives bool) {
+	const members, rounds = 6, 5
+	family := make([]*replication.Table, members)
+	for i := range family {
+		p := pairs()
+		p.Name, p.Unique = fmt.Sprintf("member%d", i), nil
+		h.exec(fmt.Sprintf("CREATE TABLE %s (id int PRIMARY KEY, v varchar(20) COLLATE utf8mb4_bin, u int, older int, KEY older (older))", p.Name))
+		family[i] = p
+	}
+	for i := range family {
+		if relatives { // in a ring
+			h.exec(fmt.Sprintf("ALTER TABLE member%d ADD CONSTRAINT f%d FOREIGN KEY (older) REFERENCES member%d (id) ON DELETE CASCADE", i, i, (i+1)%members))
+		}
+	}
+	tg := h.target(target.Options{}, family...)
+	h.start(tg)
+	for range rounds {
+		for _, p := range family {
+			h.postpone(p.Name, sidecar.ActionKey{Name: "u", Definition: "UNIQUE KEY `u` (`u`)"}, sidecar.ActionKey{Name: "v", Definition: "KEY `v` (`v`,`u`)"})
+		}
+		var g errgroup.Group
+		for _, p := range family {
+			g.Go(func() error { return tg.FinishTable(h.Context(), p) })
+		}
+		if err := g.Wait(); err != nil {
+			h.Fatal(err)
+		}
+		h.want("SELECT COUNT(DISTINCT table_name, index_name) FROM information_schema.statistics WHERE table_schema = DATABASE() AND index_name IN ('u', 'v')", strconv.Itoa(2*members))
+		for _, p := range family {
+			h.exec("ALTER TABLE " + p.Name + " DROP KEY u, DROP KEY v")
+		}
+	}
 }

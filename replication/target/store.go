@@ -39,6 +39,8 @@ type store struct {
 		added map[string]int
 		// drifts counts the lines of type Drift since the log was trimmed.
 		drifts int
+		// relatives are tables with foreign keys; nil if they have not been asked for.
+		relatives map[string]bool
 	}
 }
 
